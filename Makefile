@@ -1,0 +1,48 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Nothing here asks a hub for anything.
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format mlflow clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install everything into it
+
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed: install it, or say which with make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev]'
+	@touch $@
+
+demo: $(STAMP) ## train on the sample, serve it, ask it over V1, V2 and gRPC (about 2 minutes after install)
+	@$(BIN)/python -m pipelines.demo demo
+
+test: $(STAMP) ## run all tests
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## check format, style and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## format the code and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+mlflow: $(STAMP) ## open the MLflow UI on the runs of a folder: make mlflow OUT=demo
+	@test -f $(OUT)/mlflow.db || { echo "$(OUT) has no mlflow.db: name a folder of results with make mlflow OUT=..."; exit 2; }
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(OUT))/mlflow.db
+
+clean: ## remove .venv and what demo, test and bench made
+	rm -rf $(VENV) demo out bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+OUT ?= demo

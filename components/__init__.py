@@ -1,0 +1,4 @@
+"""The pipeline's steps. In each folder `component.py` holds thin KFP functions, the modules beside it the logic."""
+
+# "python" in the name keeps kfp's SubprocessRunner from warning about an image it does not start.
+STEPS_IMAGE = "pigeonhole/steps-python:0.1.0"

@@ -1,0 +1,1 @@
+"""Data: collecting, preparing, the embedded sample."""

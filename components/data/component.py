@@ -1,0 +1,61 @@
+"""KFP components of the data stage."""
+
+from kfp import dsl
+
+from components import STEPS_IMAGE
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def collect(data: str, collected: dsl.Output[dsl.Dataset]) -> int:
+    """Collect labelled texts and check that they have the columns the pipeline needs.
+
+    Args:
+        data: `sample`, a folder with train and test files (CSV or Parquet), or hf:NAME for a hub data set.
+        collected: a Parquet file for each split that was found.
+
+    Returns:
+        The number of rows in all splits.
+    """
+    from pathlib import Path
+
+    from components.data.sources import collect
+    from components.progress import say
+    from components.termination import one_sentence
+
+    with one_sentence():
+        frames = collect(data)
+        folder = Path(collected.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, frame in frames.items():
+            frame.to_parquet(folder / f"{split}.parquet", index=False)
+            say(f"{len(frame):,} {split} rows from {data}")
+    rows = sum(map(len, frames.values()))
+    collected.metadata.update(source=data, rows=rows)
+    return rows
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def prepare(collected: dsl.Input[dsl.Dataset], dataset: dsl.Output[dsl.Dataset], seed: int = 42) -> str:
+    """Reject unusable rows, remove copies and leaks, and draw the splits that are missing.
+
+    Args:
+        collected: what the collect step found.
+        dataset: train, validation and test as Parquet, labels.json and report.json.
+        seed: fixes the split; the same rows and seed give the same digest.
+
+    Returns:
+        The SHA-256 digest of the prepared rows.
+    """
+    from pathlib import Path
+
+    import pandas as pd
+
+    from components.data.prepare import prepare
+    from components.termination import one_sentence
+
+    with one_sentence():
+        frames = {file.stem: pd.read_parquet(file) for file in sorted(Path(collected.path).glob("*.parquet"))}
+        prepared = prepare(frames, seed)
+        prepared.save(Path(dataset.path))
+    dataset.metadata.update(sha256=prepared.digest, labels=prepared.labels, rows=prepared.report["rows"])
+    return prepared.digest

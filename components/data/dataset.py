@@ -1,0 +1,100 @@
+"""The dataset artifact: three Parquet files, the label names and a report, with a digest over the rows."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from predictor.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+LABELS_FILE = "labels.json"
+REPORT_FILE = "report.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split: columns `id`, `text`, `label`, and `source`, `collected_at` where they are known."""
+
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, as they were collected."""
+        return self.frame["text"].tolist()
+
+    @property
+    def labels(self) -> list[str]:
+        """The label names."""
+        return self.frame["label"].tolist()
+
+    def label_ids(self, names: Sequence[str]) -> list[int]:
+        """The labels as positions in `names`."""
+        position = {name: number for number, name in enumerate(names)}
+        return [position[label] for label in self.labels]
+
+    def sample(self, rows: int, seed: int) -> "Split":
+        """Return at most `rows` rows, each class in its share, in the order they had; 0 means all."""
+        if not rows or rows >= len(self):
+            return self
+        from sklearn.model_selection import train_test_split
+
+        kept, _ = train_test_split(self.frame, train_size=rows, stratify=self.frame["label"], random_state=seed)
+        return Split(kept.sort_index())
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What `prepare` makes and every later step reads."""
+
+    train: Split
+    validation: Split
+    test: Split
+    labels: list[str]
+    report: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over ids, texts and labels of all splits; the same rows give the same digest on any machine."""
+        return str(self.report["sha256"])
+
+    def save(self, folder: Path) -> None:
+        """Write the artifact."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in SPLITS:
+            getattr(self, name).frame.to_parquet(folder / f"{name}.parquet", index=False)
+        (folder / LABELS_FILE).write_text(json.dumps(self.labels, ensure_ascii=False, indent=2))
+        (folder / REPORT_FILE).write_text(json.dumps(self.report, ensure_ascii=False, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Dataset":
+        """Read the artifact.
+
+        Raises:
+            InputError: a part is missing or unreadable.
+        """
+        try:
+            splits = {name: Split(pd.read_parquet(folder / f"{name}.parquet")) for name in SPLITS}
+            labels = json.loads((folder / LABELS_FILE).read_text())
+            report = json.loads((folder / REPORT_FILE).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder} is no dataset artifact ({error}): run the prepare step again") from error
+        return cls(splits["train"], splits["validation"], splits["test"], labels, report)
+
+
+def digest_of(splits: dict[str, pd.DataFrame]) -> str:
+    """Return the SHA-256 over the rows of each split in order."""
+    total = hashlib.sha256()
+    for name in SPLITS:
+        rows = splits[name][["id", "text", "label"]]
+        total.update(f"{name} {len(rows)}\n".encode())
+        for row in rows.itertuples(index=False):
+            total.update(json.dumps(list(row), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+    return total.hexdigest()

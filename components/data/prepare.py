@@ -1,0 +1,136 @@
+"""Preparing: rows are checked, copies removed, splits drawn; what was done is in the report."""
+
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from components.data.dataset import SPLITS, Dataset, Split, digest_of
+from components.progress import say
+from predictor.errors import InputError
+from predictor.text import Cleaning, clean
+
+# A class needs a row to learn from and one to be checked with.
+LEAST_ROWS = 2
+
+
+def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, most_held_out: int = 3000) -> Dataset:
+    """Turn collected frames into the dataset artifact.
+
+    Rows without text or label are rejected. Of train rows with the same text (ignoring case, markup and white space)
+    one is kept, none if their labels differ; train and validation rows whose text is also a test row are dropped, so
+    that the test measures what was not seen. Test rows are never dropped for being copies: the test stays the one
+    the user gave. Where a split is missing it is drawn from train, class by class.
+
+    Args:
+        frames: what `collect` returned; `train` at least.
+        seed: fixes the split.
+        held_out: share of train rows for a split that was not given.
+        most_held_out: the most rows such a split gets.
+
+    Raises:
+        InputError: fewer than two classes, a class left without rows, or a label in test that train lacks.
+    """
+    rejects: Counter[str] = Counter()
+    usable = {name: _usable(frame, name, rejects) for name, frame in frames.items()}
+    _check_labels(frames, usable)
+    duplicates, conflicts = 0, 0
+    usable["train"], duplicates, conflicts = _without_copies(usable["train"])
+    leaks = {}
+    for name in ("train", "validation"):
+        for other in ("test", "validation"):
+            if name != other and name in usable and other in usable:
+                kept = usable[name][~usable[name]["key"].isin(set(usable[other]["key"]))]
+                leaks[f"{name} rows also in {other}"] = len(usable[name]) - len(kept)
+                usable[name] = kept
+    _check_classes(usable["train"], usable)
+    drawn = [name for name in ("test", "validation") if name not in usable]
+    for name in drawn:
+        usable["train"], usable[name] = _draw(usable["train"], seed, held_out, most_held_out)
+    splits = {name: _with_ids(usable[name].drop(columns="key"), name) for name in SPLITS}
+    labels = sorted(splits["train"]["label"].unique())
+    report: dict[str, Any] = {
+        "rows": {name: len(splits[name]) for name in SPLITS},
+        "rows_by_label": {
+            name: {label: int((splits[name]["label"] == label).sum()) for label in labels} for name in SPLITS
+        },
+        "rejected": dict(rejects),
+        "duplicates": {"removed from train": duplicates, "of them with conflicting labels": conflicts},
+        "leakage": leaks,
+        "drawn_from_train": drawn,
+        "seed": seed,
+        "sha256": digest_of(splits),
+    }
+    say(", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS) + f" rows in {len(labels)} classes")
+    dropped = sum(rejects.values()) + duplicates + sum(leaks.values())
+    if dropped:
+        unusable, leaked = sum(rejects.values()), sum(leaks.values())
+        say(f"{dropped:,} rows left out: {unusable} unusable, {duplicates} copies, {leaked} leaks")
+    return Dataset(Split(splits["train"]), Split(splits["validation"]), Split(splits["test"]), labels, report)
+
+
+def _usable(frame: pd.DataFrame, split: str, rejects: Counter[str]) -> pd.DataFrame:
+    frame = frame.copy()
+    text = frame["text"].fillna("").map(str)
+    # Lower case and no markup: two rows that differ in those only are copies of each other.
+    frame["key"] = [clean(value, Cleaning(lowercase=True)) for value in text]
+    frame["label"] = frame["label"].fillna("").map(lambda value: str(value).strip())
+    blank, unlabelled = frame["key"] == "", frame["label"] == ""
+    rejects[f"{split}: no text"] += int(blank.sum())
+    rejects[f"{split}: no label"] += int((unlabelled & ~blank).sum())
+    for reason in [reason for reason, count in rejects.items() if not count]:
+        del rejects[reason]
+    return frame[~blank & ~unlabelled]
+
+
+def _without_copies(train: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
+    """Return (train without copies, rows removed, of them rows whose copies disagreed on the label)."""
+    conflicting = train.groupby("key")["label"].transform("nunique") > 1
+    kept = train[~conflicting].drop_duplicates("key")
+    return kept, len(train) - len(kept), int(conflicting.sum())
+
+
+def _check_labels(frames: dict[str, pd.DataFrame], usable: dict[str, pd.DataFrame]) -> None:
+    declared = {str(label).strip() for label in frames["train"]["label"].dropna()} - {""}
+    left = set(usable["train"]["label"])
+    if empty := sorted(declared - left):
+        raise InputError(f"class '{empty[0]}' in train has no row with text: add texts for it or remove the class")
+    if len(left) < 2:
+        found = f"only the class '{next(iter(left))}'" if left else "no labelled rows"
+        raise InputError(f"train has {found}: a classifier needs rows of at least two classes")
+    for name in ("test", "validation"):
+        if name in usable and (unknown := sorted(set(usable[name]["label"]) - left)):
+            raise InputError(
+                f"{name} has the label '{unknown[0]}', which train lacks: add such rows to train or mend the label"
+            )
+        if name in usable and usable[name].empty:
+            raise InputError(f"{name} has no row with text and label: fill it, or leave the file out")
+
+
+def _check_classes(train: pd.DataFrame, usable: dict[str, pd.DataFrame]) -> None:
+    needed = LEAST_ROWS + sum(name not in usable for name in ("validation", "test"))
+    labels = {label for frame in usable.values() for label in frame["label"]}
+    counts = train["label"].value_counts()
+    for label in sorted(labels):
+        if counts.get(label, 0) < needed:
+            raise InputError(
+                f"class '{label}' has {counts.get(label, 0)} rows in train after copies were removed, "
+                f"{needed} are needed: add texts for it"
+            )
+
+
+def _draw(train: pd.DataFrame, seed: int, share: float, most: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    classes = train["label"].nunique()
+    rows = max(classes, min(round(len(train) * share), most))
+    left, drawn = train_test_split(train, test_size=rows, stratify=train["label"], random_state=seed)
+    return left.sort_index(), drawn.sort_index()
+
+
+def _with_ids(frame: pd.DataFrame, split: str) -> pd.DataFrame:
+    frame = frame.copy()
+    numbered = [f"{split}-{row}" for row in frame.index]
+    given = frame["id"].map(str) if "id" in frame and frame["id"].notna().all() else None
+    frame["id"] = given if given is not None and given.is_unique else numbered
+    first = ["id", "text", "label"]
+    return frame[first + [column for column in frame.columns if column not in first]].reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""Evaluation: scores, gate, report, model card."""

@@ -1,0 +1,101 @@
+"""Measuring a bundle on the test split, through the same classifier that serves it."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from components.data.dataset import Dataset
+from components.evaluation.calibration import calibration_error
+from components.evaluation.card import model_card
+from components.evaluation.scores import ClassScore, Evaluation, Mistake
+from components.progress import Progress, say
+from components.training.baseline import Baseline
+from predictor.bundle import SPEC_FILE, Bundle, seal
+from predictor.classifier import Classifier
+
+_EXAMPLES = 12
+
+
+def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answers: dict[str, str]) -> Evaluation:
+    """Answer every test row with the bundle and compare with the truth and with the baseline's answers."""
+    classifier = Classifier(bundle)
+    test = dataset.test
+    truth = np.array(test.label_ids(classifier.labels))
+    started = time.monotonic()
+    rows = classifier.probabilities(test.texts, Progress("evaluate", len(test)))
+    seconds = time.monotonic() - started
+    classifier.close()
+    answers = rows.argmax(axis=1)
+    right = answers == truth
+    other = np.array([baseline_answers[id_] == label for id_, label in zip(test.frame["id"], test.labels, strict=True)])
+    numbers = range(len(classifier.labels))
+    scores = precision_recall_fscore_support(truth, answers, labels=list(numbers), zero_division=0.0)
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    result = Evaluation(
+        task=classifier.bundle.spec.task,
+        rows=len(test),
+        accuracy=float(right.mean()),
+        accuracy_low=float(interval.low),
+        accuracy_high=float(interval.high),
+        macro_f1=float(np.mean(scores[2])),
+        calibration_error=calibration_error(rows, truth),
+        baseline_accuracy=baseline.test_accuracy,
+        only_model_right=int((right & ~other).sum()),
+        only_baseline_right=int((~right & other).sum()),
+        precision=classifier.bundle.spec.precision,
+        precision_reason=classifier.bundle.spec.precision_reason,
+        texts_per_second=len(test) / seconds,
+        labels=list(classifier.labels),
+        classes=[
+            ClassScore(label, float(scores[0][i]), float(scores[1][i]), float(scores[2][i]), int(scores[3][i]))
+            for i, label in enumerate(classifier.labels)
+        ],
+        confusion=confusion_matrix(truth, answers, labels=list(numbers)).tolist(),
+        mistakes=_mistakes(test.texts, classifier.labels, truth, rows),
+    )
+    say(
+        f"test accuracy {result.accuracy:.2%} (95% interval {result.accuracy_low:.1%} to {result.accuracy_high:.1%}), "
+        f"baseline {result.baseline_accuracy:.2%}"
+    )
+    return result
+
+
+def finish_bundle(bundle: Path, evaluation: Evaluation, dataset: Dataset, out: Path) -> Bundle:
+    """Return a copy of the bundle that knows its test metrics and has its model card."""
+    draft = Bundle.open(bundle)
+    shutil.copytree(
+        bundle, out, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SPEC_FILE, "README.md")
+    )
+    metrics = {
+        **draft.spec.metrics,
+        "test_rows": float(evaluation.rows),
+        "test_accuracy": evaluation.accuracy,
+        "test_macro_f1": evaluation.macro_f1,
+        "test_calibration_error": evaluation.calibration_error,
+    }
+    spec = draft.spec.model_copy(update={"metrics": metrics})
+    (out / "README.md").write_text(model_card(spec, evaluation.classes, dataset.report["rows"]), encoding="utf-8")
+    return seal(out, spec)
+
+
+def _link(source: str, target: str) -> None:
+    """Share the weights where the file system can; they never change."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _mistakes(
+    texts: list[str], labels: list[str], truth: NDArray[np.int64], rows: NDArray[np.float32]
+) -> list[Mistake]:
+    answers, confidence = rows.argmax(axis=1), rows.max(axis=1)
+    wrong = np.flatnonzero(answers != truth)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_EXAMPLES]
+    return [Mistake(texts[i][:300], labels[truth[i]], labels[answers[i]], float(confidence[i])) for i in wrong]

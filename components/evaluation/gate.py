@@ -1,0 +1,40 @@
+"""The gate: whether a bundle may replace the one in service."""
+
+from dataclasses import dataclass
+
+from scipy.stats import binomtest
+
+from components.evaluation.scores import Evaluation
+
+# The baseline must be better by more than chance at this level before the gate closes on it.
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer and each check in words, in the order they were made."""
+
+    passed: bool
+    reasons: list[str]
+
+
+def gate(evaluation: Evaluation, min_accuracy: float) -> Verdict:
+    """Check a bundle's test results.
+
+    The accuracy must reach `min_accuracy` (a share of 1); the linear baseline must not be significantly better (exact
+    McNemar test, one-sided at 5%); every class must be answered at least once.
+    """
+    enough = evaluation.accuracy >= min_accuracy
+    discordant = evaluation.only_model_right + evaluation.only_baseline_right
+    p = binomtest(evaluation.only_baseline_right, discordant, alternative="greater").pvalue if discordant else 1.0
+    not_worse = p >= _LEVEL
+    silent = [
+        label for column, label in enumerate(evaluation.labels) if not any(row[column] for row in evaluation.confusion)
+    ]
+    reasons = [
+        f"accuracy {evaluation.accuracy:.2%} is {'at least' if enough else 'below'} {min_accuracy:.2%}",
+        f"the linear baseline ({evaluation.baseline_accuracy:.2%}) is {'not ' if not_worse else ''}significantly better"
+        f" (McNemar p = {p:.3f})",
+        f"never answered: {', '.join(silent)}" if silent else "every class is answered",
+    ]
+    return Verdict(enough and not_worse and not silent, reasons)

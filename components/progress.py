@@ -1,0 +1,43 @@
+"""What a step tells the person who watches it: plain lines, and a progress line at most every two seconds."""
+
+import time
+
+# The local runner shows lines that begin with these marks; a PROGRESS line replaces the one before it on a terminal.
+LINE = "▸ "
+PROGRESS = "▸… "
+
+
+def say(text: str) -> None:
+    """Print one line of the step's story."""
+    print(LINE + text, flush=True)
+
+
+class Progress:
+    """A progress line with rate and time left.
+
+    Args:
+        what: the name of the work, shown first.
+        total: how many units there are.
+        unit: what is counted, in the plural.
+        every: the least number of seconds between two lines.
+    """
+
+    def __init__(self, what: str, total: int, unit: str = "texts", every: float = 2.0) -> None:
+        self._what, self._total, self._unit, self._every = what, total, unit, every
+        self._start = self._shown = time.monotonic()
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Say that `done` units are finished in all, with an optional note such as the current loss."""
+        now = time.monotonic()
+        if now - self._shown < self._every and done < self._total:
+            return
+        self._shown = now
+        rate = done / max(now - self._start, 1e-9)
+        left = (self._total - done) / max(rate, 1e-9)
+        clock = f"{int(left) // 60}:{int(left) % 60:02d}"
+        tail = f"  {note}" if note else ""
+        print(
+            f"{PROGRESS}{self._what}  {done / self._total:4.0%}  {done:,}/{self._total:,} {self._unit}"
+            f"  {rate:,.0f} {self._unit}/s  {clock} left{tail}",
+            flush=True,
+        )

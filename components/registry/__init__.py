@@ -1,0 +1,1 @@
+"""Registry: MLflow runs and versions, bundle storage."""

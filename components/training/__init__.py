@@ -1,0 +1,1 @@
+"""Training: baseline, fine-tuning, export."""

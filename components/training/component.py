@@ -1,0 +1,135 @@
+"""KFP components of the training stage."""
+
+from kfp import dsl
+
+from components import STEPS_IMAGE
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def train_baseline(
+    dataset: dsl.Input[dsl.Dataset],
+    baseline: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    profile: str = "fast",
+    seed: int = 42,
+) -> float:
+    """Train the linear baseline (TF-IDF and a linear SVM) that the transformer has to beat.
+
+    Args:
+        dataset: the prepared data.
+        baseline: its scores and its answers on the test rows.
+        metrics: validation and test accuracy.
+        profile: fast or full; the baseline gets as many rows as the transformer.
+        seed: fixes the rows and the solver.
+
+    Returns:
+        Test accuracy, a share of 1.
+    """
+    from pathlib import Path
+
+    from components.data.dataset import Dataset
+    from components.termination import one_sentence
+    from components.training.baseline import train_baseline
+    from components.training.recipe import training_rows
+
+    with one_sentence():
+        result = train_baseline(Dataset.load(Path(dataset.path)), Path(baseline.path), training_rows(profile), seed)
+    metrics.log_metric("validation_accuracy", result.validation_accuracy)
+    metrics.log_metric("test_accuracy", result.test_accuracy)
+    return result.test_accuracy
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def fine_tune(
+    dataset: dsl.Input[dsl.Dataset],
+    checkpoint: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    pipeline_run: str,
+    profile: str = "fast",
+    backbone: str = "minilm",
+    max_length: int = 128,
+    seed: int = 42,
+    mlflow_tracking_uri: str = "",
+) -> float:
+    """Fine-tune a pretrained encoder on the training rows and keep its best epoch.
+
+    Args:
+        dataset: the prepared data.
+        checkpoint: weights, tokenizer and training history.
+        metrics: the best validation accuracy and the speed.
+        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
+        profile: fast (at most 24,000 rows, minutes) or full (all rows).
+        backbone: minilm (embedded, no network), a folder, or a hub name such as distilbert-base-uncased.
+        max_length: tokens a text is cut at.
+        seed: fixes initial head, dropout and order of the rows.
+        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
+
+    Returns:
+        The best validation accuracy, a share of 1.
+    """
+    from dataclasses import asdict
+    from pathlib import Path
+
+    import mlflow
+
+    from components.data.dataset import Dataset
+    from components.registry.tracking import log_epoch, tracked_run
+    from components.termination import one_sentence
+    from components.training.backbone import resolve_backbone
+    from components.training.finetune import fine_tune
+    from components.training.recipe import recipe_for, training_rows
+
+    with one_sentence():
+        data = Dataset.load(Path(dataset.path))
+        train = data.train.sample(training_rows(profile), seed)
+        recipe = recipe_for(profile, len(train), max_length)
+        folder = resolve_backbone(backbone)
+        with tracked_run(pipeline_run, mlflow_tracking_uri):
+            mlflow.log_params(
+                {**asdict(recipe), "profile": profile, "backbone": backbone, "seed": seed, "train_rows": len(train)}
+            )
+            mlflow.set_tag("data_digest", data.digest)
+            out = Path(checkpoint.path)
+            history = fine_tune(folder, train, data.validation, data.labels, recipe, out, seed, log_epoch)
+    best = max(history, key=lambda row: row.validation_accuracy)
+    metrics.log_metric("validation_accuracy", best.validation_accuracy)
+    metrics.log_metric("texts_per_second", best.texts_per_second)
+    checkpoint.metadata.update(backbone=backbone, epoch=best.epoch, labels=data.labels)
+    return best.validation_accuracy
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def export(
+    dataset: dsl.Input[dsl.Dataset],
+    checkpoint: dsl.Input[dsl.Model],
+    baseline_accuracy: float,
+    draft: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    task: str = "text-classification",
+) -> str:
+    """Export to ONNX fp32 and int8, score both on the validation split, choose one and calibrate it.
+
+    Args:
+        dataset: the prepared data.
+        checkpoint: the fine-tuned model.
+        baseline_accuracy: the baseline's test accuracy, kept with the model.
+        draft: the model bundle, before its test.
+        metrics: accuracy of each precision, agreement with PyTorch, calibration.
+        task: the task's name.
+
+    Returns:
+        The precision that will be served: int8 or fp32.
+    """
+    from pathlib import Path
+
+    from components.data.dataset import Dataset
+    from components.termination import one_sentence
+    from components.training.export import export
+
+    with one_sentence():
+        data = Dataset.load(Path(dataset.path))
+        bundle = export(Path(checkpoint.path), data, baseline_accuracy, task, Path(draft.path))
+    for name, value in bundle.spec.metrics.items():
+        metrics.log_metric(name, value)
+    draft.metadata.update(digest=bundle.digest, precision=bundle.spec.precision)
+    return bundle.spec.precision

@@ -1,0 +1,1 @@
+"""The DAGs, the ways to run them, and the command line."""

@@ -1,0 +1,184 @@
+"""The command line `pigeonhole`: JSON on stdout, progress on stderr, exit code 0 done, 1 no, 2 wrong use, 3 broken."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from predictor.errors import InputError
+
+app = typer.Typer(
+    name="pigeonhole",
+    help="Labelled text in; a monitored, self-correcting text classifier on KServe out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_RUN = """Train a classifier on this machine: collect, prepare, baseline, fine-tune, export, evaluate, gate, register.
+
+Prints one JSON object with accuracy, bundle (its folder) and more. Exit code 1 means that the gate stayed closed.
+
+Examples:
+
+  pigeonhole run --out out/news
+
+  pigeonhole run --data data/reviews --name sentiment --profile full --min-accuracy 0.7 --out out/sentiment
+
+  pigeonhole run --data hf:ag_news --backbone distilbert-base-uncased --profile full --out out/ag
+"""
+
+
+@app.command(help=_RUN)
+def run(
+    out: Annotated[Path, typer.Option(envvar="PIGEONHOLE_OUT", help="Folder for the results.")] = Path("out"),
+    data: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_DATA",
+            help="sample; a folder with train and test files (.csv, .parquet, gzip too; columns text, label); hf:NAME.",
+        ),
+    ] = "sample",
+    profile: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_PROFILE", help="fast (minutes) or full (all rows).")
+    ] = "fast",
+    backbone: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_BACKBONE",
+            help="minilm (embedded, no network), a model folder, or a hub name such as distilbert-base-uncased.",
+        ),
+    ] = "minilm",
+    name: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_NAME", help="Name of the task and the registered model.  [default: from --data]"
+        ),
+    ] = "",
+    min_accuracy: Annotated[
+        float,
+        typer.Option(envvar="PIGEONHOLE_MIN_ACCURACY", min=0, max=1, help="Least test accuracy that passes the gate."),
+    ] = 0.9,
+    max_length: Annotated[
+        int, typer.Option(envvar="PIGEONHOLE_MAX_LENGTH", min=8, max=512, help="Tokens a text is cut at.")
+    ] = 128,
+    seed: Annotated[int, typer.Option(envvar="PIGEONHOLE_SEED", help="Fixes everything drawn at random.")] = 42,
+) -> None:
+    """Train."""
+    from components.training.backbone import resolve_backbone
+    from components.training.recipe import training_rows
+    from pipelines.local import run_training
+
+    training_rows(profile)
+    resolve_backbone(backbone)
+    data, backbone = _absolute(data), _absolute(backbone)
+    result = run_training(
+        out, data=data, name=name or _name_of(data), profile=profile, backbone=backbone,
+        min_accuracy=min_accuracy, max_length=max_length, seed=seed,
+    )  # fmt: skip
+    _print(result)
+    if not result["passed"]:
+        raise typer.Exit(1)
+
+
+_COMPILE = """Compile the pipelines to IR YAML for Kubeflow Pipelines.
+
+Example:
+
+  pigeonhole compile --out build/ir --image registry.example.com/pigeonhole/steps-python@sha256:...
+"""
+
+
+@app.command("compile", help=_COMPILE)
+def compile_(
+    out: Annotated[Path, typer.Option(envvar="PIGEONHOLE_OUT", help="Folder for the YAML files.")],
+    image: Annotated[
+        str,
+        typer.Option(envvar="PIGEONHOLE_STEPS_IMAGE", help="Container image of the steps.  [default: this release's]"),
+    ] = "",
+) -> None:
+    """Compile."""
+    from components import STEPS_IMAGE
+    from pipelines.compiling import compile_all
+
+    try:
+        files = compile_all(out, image or STEPS_IMAGE)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
+    _print({"files": [str(file) for file in files]})
+
+
+_SERVE = """Serve a model bundle over the KServe protocols: V1, V2 REST and V2 gRPC.
+
+Examples:
+
+  pigeonhole serve out/bundles/0123456789ab
+
+  curl localhost:8080/v1/models/classifier:predict -d '{"instances": ["Stocks fell on Monday."]}'
+"""
+
+
+@app.command(help=_SERVE)
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    http_port: Annotated[
+        int, typer.Option(envvar="PIGEONHOLE_HTTP_PORT", min=1, max=65535, help="V1, V2, /metrics.")
+    ] = 8080,
+    grpc_port: Annotated[int, typer.Option(envvar="PIGEONHOLE_GRPC_PORT", min=1, max=65535, help="V2 gRPC.")] = 8081,
+    model_name: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_MODEL_NAME", help="Name in the endpoints' paths.")
+    ] = "classifier",
+    revision: Annotated[
+        str,
+        typer.Option(
+            envvar=["PIGEONHOLE_REVISION", "K_REVISION"],
+            help="Label on the metrics that tells a canary from the stable version.  [default: the bundle's digest]",
+        ),
+    ] = "",
+    precision: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_PRECISION", help="int8, fp32 or torch.  [default: what the bundle chose]")
+    ] = "",
+) -> None:
+    """Serve."""
+    from predictor.server import serve as start
+
+    start(bundle, model_name, http_port, grpc_port, revision, precision)
+
+
+def main() -> NoReturn:
+    """Run the command line; bad input ends in one sentence and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        print(f"pigeonhole: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        from pipelines.local import StepFailed
+
+        if not isinstance(error, StepFailed):
+            raise
+        print(f"{error}\npigeonhole: a step failed unexpectedly; the end of its log is above", file=sys.stderr)
+        sys.exit(3)
+    sys.exit(0)
+
+
+def _absolute(place: str) -> str:
+    return str(Path(place).resolve()) if Path(place).is_dir() else place
+
+
+def _name_of(data: str) -> str:
+    if data == "sample":
+        return "news-topics"
+    return re.sub(r"[^a-z0-9]+", "-", Path(data.removeprefix("hf:")).name.lower()).strip("-") or "texts"
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The tour: train on the sample, serve the bundle, ask it over three protocols, show the counters, stop."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+_TEXTS = [
+    "The striker scored twice in the second half to put the visitors into the cup final.",
+    "Shares of the chip maker fell 7 percent after it cut its profit forecast for the quarter.",
+    "Astronomers say the new telescope has found water vapour around a distant planet.",
+    "Rebels and the government signed a ceasefire after a week of talks led by the United Nations.",
+]
+_START_SECONDS = 60
+
+
+def main(out: Path = Path("demo")) -> int:
+    """Run the tour and return the exit code."""
+    command = [sys.executable, "-m", "pipelines.cli"]
+    print(f"\n== Training on the embedded sample, into {out}\n", flush=True)
+    trained = subprocess.run(
+        [*command, "run", "--data", "sample", "--out", str(out)], stdout=subprocess.PIPE, check=False
+    )
+    if trained.returncode > 1:
+        return trained.returncode
+    result = json.loads(trained.stdout)
+    print("\n== Result\n")
+    for name, value in _table(result):
+        print(f"  {name:<22}{value}")
+    http, rpc = _free_port(), _free_port()
+    print(
+        f"\n== Serving the bundle: pigeonhole serve {result['bundle']} --http-port {http} --grpc-port {rpc}\n",
+        flush=True,
+    )
+    with _server([*command, "serve", result["bundle"], "--http-port", str(http), "--grpc-port", str(rpc)], http):
+        _ask(f"http://127.0.0.1:{http}", f"127.0.0.1:{rpc}")
+    print(f"\n== Done. The server has stopped.\n\n  bundle  {result['bundle']}\n  report  {result['report']}")
+    print("  runs    make mlflow\n")
+    return trained.returncode
+
+
+def _table(result: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("test accuracy", f"{result['accuracy']:.2%}"),
+        ("linear baseline", f"{result['baseline_accuracy']:.2%}"),
+        ("precision served", result["precision"]),
+        ("gate", "passed" if result["passed"] else "closed: " + "; ".join(result["reasons"])),
+        ("model version", result["version"]),
+        ("bundle digest", result["digest"][:12]),
+        ("data digest", result["data_digest"][:12]),
+        ("seconds", f"{result['seconds']:.0f}"),
+    ]
+
+
+def _ask(base: str, target: str) -> None:
+    v1 = httpx.post(f"{base}/v1/models/classifier:predict", json={"instances": _TEXTS}).raise_for_status().json()
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(_TEXTS)], "data": _TEXTS}
+    v2 = httpx.post(f"{base}/v2/models/classifier/infer", json={"inputs": [tensor]}).raise_for_status().json()
+    with grpc.insecure_channel(target) as channel:
+        contents = pb.InferTensorContents(bytes_contents=[text.encode() for text in _TEXTS])
+        ask = pb.ModelInferRequest.InferInputTensor(
+            name="text", datatype="BYTES", shape=[len(_TEXTS)], contents=contents
+        )
+        rpc = GRPCInferenceServiceStub(channel).ModelInfer(pb.ModelInferRequest(model_name="classifier", inputs=[ask]))
+    by_v2 = dict(zip((o["name"] for o in v2["outputs"]), (o["data"] for o in v2["outputs"]), strict=True))
+    by_rpc = {output.name: output.contents for output in rpc.outputs}
+    print(f"  {'V1 REST':<18}{'V2 REST':<18}{'V2 gRPC':<18}text")
+    for row, text in enumerate(_TEXTS):
+        cells = (
+            (v1["predictions"][row]["label"], v1["predictions"][row]["confidence"]),
+            (by_v2["label"][row], by_v2["confidence"][row]),
+            (by_rpc["label"].bytes_contents[row].decode(), by_rpc["confidence"].fp32_contents[row]),
+        )
+        print("  " + "".join(f"{f'{label} {confidence:.3f}':<18}" for label, confidence in cells) + text[:60] + "...")
+    print(f"\n== Counters on {base}/metrics\n")
+    for line in httpx.get(f"{base}/metrics").text.splitlines():
+        if line.startswith(("text_classifier_requests_total", "text_classifier_predictions_total")):
+            print(f"  {line}")
+
+
+@contextmanager
+def _server(command: list[str], port: int) -> Iterator[None]:
+    """Run a server until it says ready, and stop it afterwards as Kubernetes would."""
+    process = subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not _ready(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("demo: the server did not start; its message is above")
+            time.sleep(0.2)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=_START_SECONDS)
+
+
+def _ready(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/v2/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    sys.exit(main(*map(Path, sys.argv[1:])))

@@ -1,0 +1,144 @@
+"""Running the training pipeline on one machine, in this environment, with no cluster."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kfp import local
+
+from components.data.dataset import SPLITS
+from components.termination import FILE_VARIABLE
+from pipelines.console import Console
+from pipelines.training import training
+from predictor.errors import InputError
+
+_LOG_TAIL = 40
+
+
+class StepFailed(RuntimeError):
+    """A step ended in a way nobody foresaw; the message holds the end of its log."""
+
+
+def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
+    """Run the training pipeline and keep what it made under `out`.
+
+    Intermediate files live in a hidden folder that is gone afterwards, so what lies under `out` is always whole:
+    `bundles/DIGEST`, `data`, `report.html`, `result.json`, `run.log`, `mlflow.db` with `mlartifacts`.
+
+    Args:
+        out: the folder for results; made where it is missing.
+        parameters: the pipeline's parameters, except the addresses of bundles and of MLflow.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        InputError: a step found its input bad.
+        StepFailed: a step failed otherwise.
+    """
+    out = out.resolve()
+    with _workspace(out) as work:
+        sentence = work / "termination-message"
+        started = time.monotonic()
+        with Console(work / "run.log", sys.stderr) as console, _environment({FILE_VARIABLE: str(sentence)}):
+            try:
+                outputs = _run(
+                    work, console,
+                    bundle_root=str(out / "bundles"), mlflow_tracking_uri=f"sqlite:///{out}/mlflow.db", **parameters,
+                )  # fmt: skip
+            except RuntimeError as error:
+                if sentence.exists():
+                    raise InputError(sentence.read_text(encoding="utf-8")) from None
+                console.flush()
+                tail = (work / "run.log").read_text(encoding="utf-8").splitlines()[-_LOG_TAIL:]
+                raise StepFailed("\n".join(tail)) from error
+        report = outputs.pop("report")
+        bundle = Path(outputs.pop("bundle_uri"))
+        result = {
+            "accuracy": outputs.pop("accuracy"),
+            "bundle": str(bundle),
+            **outputs,
+            "report": str(out / "report.html"),
+            "mlflow": f"sqlite:///{out}/mlflow.db",
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        (work / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        os.replace(report, out / "report.html")
+        _replace_folder(_prepared(work), out / "data")
+        for name in ("run.log", "result.json"):
+            os.replace(work / name, out / name)
+        return result
+
+
+def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
+    for name, value in {"--out": str(work), **parameters}.items():
+        if isinstance(value, str) and "python3" in value:
+            # kfp 2.17 replaces that word in everything it hands to a step by the interpreter's path.
+            raise InputError(f"{name} {value} contains 'python3', which kfp's local runner rewrites: use another path")
+    with contextlib.redirect_stdout(console), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kfp warns of settings that only a cluster heeds
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
+        task = training(**parameters)
+    return {name: value.path if hasattr(value, "path") else value for name, value in task.outputs.items()}
+
+
+@contextlib.contextmanager
+def _workspace(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder under `out`; afterwards it is gone, and so is `out` if the run left nothing in it."""
+    try:
+        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+        out.mkdir(parents=True, exist_ok=True)
+        for stale in out.glob(".run-*"):
+            if not _alive(stale.name.removeprefix(".run-")):
+                shutil.rmtree(stale, ignore_errors=True)
+        work = out / f".run-{os.getpid()}"
+        work.mkdir()
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _alive(pid: str) -> bool:
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+
+
+def _prepared(work: Path) -> Path:
+    (found,) = work.glob("*/prepare/dataset")
+    assert all((found / f"{split}.parquet").exists() for split in SPLITS)
+    return found
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    old = source.with_name(f"{target.name}.old")
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+
+
+@contextlib.contextmanager
+def _environment(extra: dict[str, str]) -> Iterator[None]:
+    """Set variables that the steps' processes inherit: lines unbuffered, one kind of progress, no telemetry."""
+    extra = {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **extra}
+    before = {name: os.environ.get(name) for name in extra}
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

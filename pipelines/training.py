@@ -1,0 +1,95 @@
+"""The training pipeline: labelled text in, a tested and registered model bundle out."""
+
+from typing import List, NamedTuple  # noqa: UP035 - KFP reads typing.List in signatures
+
+from kfp import dsl
+
+from components.data.component import collect, prepare
+from components.evaluation.component import evaluate, gate
+from components.registry.component import register
+from components.training.component import export, fine_tune, train_baseline
+
+
+class Trained(NamedTuple):
+    """What a run of the training pipeline says."""
+
+    accuracy: float
+    baseline_accuracy: float
+    data_digest: str
+    precision: str
+    passed: bool
+    reasons: List[str]  # noqa: UP006
+    report: dsl.HTML
+    bundle_uri: str
+    digest: str
+    version: str
+
+
+@dsl.pipeline(
+    name="pigeonhole-training",
+    display_name="Pigeonhole: train a text classifier",
+    description="Collect, prepare, train the linear baseline, fine-tune, export, evaluate, gate, register.",
+)
+def training(
+    bundle_root: str,
+    data: str = "sample",
+    name: str = "news-topics",
+    profile: str = "fast",
+    backbone: str = "minilm",
+    min_accuracy: float = 0.9,
+    max_length: int = 128,
+    seed: int = 42,
+    mlflow_tracking_uri: str = "",
+) -> Trained:
+    """Train a text classifier.
+
+    Args:
+        bundle_root: folder or object storage URI that holds bundles, such as s3://models/news.
+        data: `sample`, a folder with train and test files (CSV or Parquet), or hf:NAME for a hub data set.
+        name: the task's name, and the name of the registered model.
+        profile: fast (at most 24,000 rows, minutes) or full (all rows).
+        backbone: minilm (embedded, no network), a folder, or a hub name such as distilbert-base-uncased.
+        min_accuracy: the least test accuracy that passes the gate, a share of 1.
+        max_length: tokens a text is cut at.
+        seed: fixes the split, the initial head, dropout and the order of the rows.
+        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
+    """
+    run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+
+    collected = collect(data=data).set_display_name("Collect").outputs
+    prepared = prepare(collected=collected["collected"], seed=seed).set_display_name("Prepare").outputs
+    dataset = prepared["dataset"]
+
+    baseline = train_baseline(dataset=dataset, profile=profile, seed=seed).set_display_name("Linear baseline").outputs
+    tuned = fine_tune(
+        dataset=dataset, pipeline_run=run, profile=profile, backbone=backbone, max_length=max_length, seed=seed,
+        mlflow_tracking_uri=mlflow_tracking_uri,
+    ).set_display_name("Fine-tune").outputs  # fmt: skip
+    exported = export(
+        dataset=dataset, checkpoint=tuned["checkpoint"], baseline_accuracy=baseline["Output"], task=name
+    ).set_display_name("Export").outputs  # fmt: skip
+
+    evaluated = evaluate(
+        dataset=dataset, draft=exported["draft"], baseline=baseline["baseline"]
+    ).set_display_name("Evaluate").outputs  # fmt: skip
+    verdict = gate(
+        dataset=dataset, checkpoint=tuned["checkpoint"], evaluation=evaluated["evaluation"], min_accuracy=min_accuracy
+    ).set_display_name("Gate").outputs  # fmt: skip
+    registered = register(
+        bundle=evaluated["bundle"], evaluation=evaluated["evaluation"], report=verdict["report"],
+        passed=verdict["passed"], bundle_root=bundle_root, name=name, pipeline_run=run,
+        mlflow_tracking_uri=mlflow_tracking_uri,
+    ).set_display_name("Register").outputs  # fmt: skip
+
+    return Trained(
+        accuracy=evaluated["Output"],
+        baseline_accuracy=baseline["Output"],
+        data_digest=prepared["Output"],
+        precision=exported["Output"],
+        passed=verdict["passed"],
+        reasons=verdict["reasons"],
+        report=verdict["report"],
+        bundle_uri=registered["bundle_uri"],
+        digest=registered["digest"],
+        version=registered["version"],
+    )

@@ -1,0 +1,95 @@
+"""Text to token ids, the same way in training, evaluation and serving."""
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from tokenizers import Tokenizer
+
+from predictor.errors import InputError
+
+# A text may be cut before it is tokenised, so that a 10 MB text costs no more than a long one: no language puts
+# fewer than max_length tokens into this many characters a token.
+CHARS_PER_TOKEN = 64
+
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
+_AMPERSAND = re.compile(r"&(?:amp;)+")
+# News feeds lose the ampersand of an entity: "#39;" is an apostrophe even after a letter, and of numbers only those of
+# punctuation are taken for one ("#7;" is a rank). "lt;" after a letter is the end of a word.
+_ENTITY = re.compile(
+    r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|quot|apos|lt|gt|amp|nbsp);"
+    r"|(#(?:3[3-9]|4[0-7]|9[1-6]|1[45][0-9]|8[0-9]{3})|quot|apos|nbsp|(?<![^\W_])(?:lt|gt|amp));"
+)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>")
+_ESCAPED = re.compile(r"\\([$#&%_'\"])")
+
+
+class Cleaning(BaseModel):
+    """What is repaired in a text before it is tokenised; part of the bundle, so serving repeats it exactly."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    markup: bool = True
+    """Repair broken HTML entities and backslash escapes, and drop tags."""
+    lowercase: bool = False
+    """Lower the case. Uncased backbones do that in their tokenizer; only the linear baseline needs it here."""
+
+
+DEFAULT_CLEANING = Cleaning()
+
+
+def clean(text: str, options: Cleaning = DEFAULT_CLEANING) -> str:
+    """Return the text in Unicode NFC with markup repaired, control characters dropped and white space collapsed.
+
+    Linear in the length of the text. Words, case, digits and punctuation are kept: a pretrained tokenizer was
+    trained on them.
+    """
+    text = _CONTROL.sub("", text)
+    if options.markup:
+        text = _AMPERSAND.sub("&", text)
+        text = _ENTITY.sub(lambda match: html.unescape(f"&{match[1] or match[2]};"), text)
+        text = _TAG.sub(" ", text)
+        text = _ESCAPED.sub(r"\1", text).replace("\\", " ")
+        text = _CONTROL.sub("", text)
+    text = unicodedata.normalize("NFC", text)
+    if options.lowercase:
+        text = text.lower()
+    return " ".join(text.split())
+
+
+class Encoder:
+    """Cleans and tokenises texts with a `tokenizer.json`.
+
+    Args:
+        folder: where `tokenizer.json` lies.
+        max_length: the most token ids a text may have, special tokens included; longer texts are cut at the end.
+        cleaning: what to repair first.
+
+    Raises:
+        InputError: the folder has no readable `tokenizer.json`.
+    """
+
+    def __init__(self, folder: Path, max_length: int, cleaning: Cleaning = DEFAULT_CLEANING) -> None:
+        file = folder / "tokenizer.json"
+        try:
+            self._tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise InputError(
+                f"{folder} has no usable tokenizer.json ({error}): give a model folder saved with a fast tokenizer"
+            ) from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length)
+        self._max_chars = max_length * CHARS_PER_TOKEN
+        self.cleaning = cleaning
+        self.max_length = max_length
+
+    def clean(self, texts: Iterable[str]) -> list[str]:
+        """Clean each text."""
+        return [clean(text[: self._max_chars], self.cleaning) for text in texts]
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, unpadded, at most `max_length` each."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(self.clean(texts))]

@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.data.dataset import Dataset
+from components.data.prepare import prepare
+from predictor.errors import InputError
+from predictor.text import Cleaning, clean
+
+
+def _frame(*rows: tuple[str | None, str | None]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["text", "label"])
+
+
+def _rows(label: str, count: int, start: int = 0) -> list[tuple[str | None, str | None]]:
+    return [(f"{label} text {number}", label) for number in range(start, start + count)]
+
+
+TRAIN = _frame(*_rows("a", 20), *_rows("b", 20))
+TEST = _frame(*_rows("a", 5, 100), *_rows("b", 5, 100))
+
+
+def test_counts_what_it_leaves_out() -> None:
+    train = pd.concat(
+        [
+            TRAIN,
+            _frame(
+                ("", "a"), (None, "b"), ("\x00 ", "a"), ("good", None), ("fine", " "),  # unusable
+                ("A  TEXT 1", "a"),  # a copy but for case and space
+                ("torn", "a"), ("torn", "b"),  # copies that disagree
+                ("b text 101", "b"),  # also a test row
+            ),
+        ],
+        ignore_index=True,
+    )  # fmt: skip
+    report = prepare({"train": train, "test": TEST}, seed=1).report
+    assert report["rejected"] == {"train: no text": 3, "train: no label": 2}
+    assert report["duplicates"] == {"removed from train": 3, "of them with conflicting labels": 2}
+    assert report["leakage"] == {"train rows also in test": 1}
+    assert report["rows"] == {"train": 36, "validation": 4, "test": 10}
+    assert report["drawn_from_train"] == ["validation"]
+
+
+def test_the_given_test_split_keeps_its_rows_even_copies() -> None:
+    test = pd.concat([TEST, TEST], ignore_index=True)
+    assert prepare({"train": TRAIN, "test": test}, seed=1).report["rows"]["test"] == 20
+
+
+def test_without_test_and_validation_both_are_drawn_from_train() -> None:
+    made = prepare({"train": TRAIN}, seed=1)
+    assert made.report["drawn_from_train"] == ["test", "validation"]
+    texts = made.train.texts + made.validation.texts + made.test.texts
+    assert sorted(texts) == sorted(TRAIN["text"])
+
+
+def test_the_same_rows_and_seed_give_the_same_digest_and_another_seed_another() -> None:
+    frames = {"train": TRAIN, "test": TEST}
+    assert prepare(frames, seed=1).digest == prepare(frames, seed=1).digest
+    assert prepare(frames, seed=1).digest != prepare(frames, seed=2).digest
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
+    made = prepare({"train": TRAIN, "test": TEST}, seed=1)
+    made.save(tmp_path)
+    loaded = Dataset.load(tmp_path)
+    assert (loaded.labels, loaded.digest, loaded.train.texts) == (made.labels, made.digest, made.train.texts)
+
+
+def test_given_ids_and_sources_are_kept() -> None:
+    train = TRAIN.assign(id=[f"row{n}" for n in range(len(TRAIN))], source="feed")
+    made = prepare({"train": train, "test": TEST}, seed=1)
+    assert set(made.train.frame["id"]) < set(train["id"])
+    assert set(made.train.frame["source"]) == {"feed"}
+    assert made.test.frame["id"].tolist()[:2] == ["test-0", "test-1"]
+
+
+def test_a_sample_keeps_the_class_shares() -> None:
+    made = prepare({"train": _frame(*_rows("a", 80), *_rows("b", 20)), "test": TEST}, seed=1)
+    labels = made.train.sample(20, 3).labels
+    assert (labels.count("a"), labels.count("b")) == (16, 4)
+    assert made.train.sample(0, 3).texts == made.train.texts
+
+
+texts = st.text(alphabet="abcAB &;lt\\ \n", max_size=8)
+rows = st.tuples(texts, st.sampled_from(["x", "y", "z", ""]))
+
+
+@given(st.lists(rows, max_size=40), st.lists(rows, max_size=15), st.integers(0, 3))
+def test_whatever_comes_in_the_splits_never_share_a_text(
+    train: list[tuple[str, str]], test: list[tuple[str, str]], seed: int
+) -> None:
+    try:
+        made = prepare({"train": _frame(*train), "test": _frame(*test)}, seed=seed)
+    except InputError as error:
+        assert "\n" not in str(error)
+        return
+    keys = [
+        {clean(text, Cleaning(lowercase=True)) for text in split.texts}
+        for split in (made.train, made.validation, made.test)
+    ]
+    assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
+    assert len(keys[0]) == len(made.train)
+    assert set(made.train.labels) == set(made.labels)
+    assert all(made.train.texts) and all(made.test.texts)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ({"train": _frame(*_rows("a", 9)), "test": TEST}, "only the class 'a'"),
+        ({"train": _frame((None, None)), "test": TEST}, "no labelled rows"),
+        ({"train": pd.concat([TRAIN, _frame(("", "c"))]), "test": TEST}, "class 'c' in train has no row with text"),
+        ({"train": TRAIN, "test": _frame(("new", "c"))}, "test has the label 'c', which train lacks"),
+        ({"train": TRAIN, "test": _frame((None, "a"))}, "test has no row"),
+        ({"train": pd.concat([TRAIN, _frame(("one", "c"))]), "test": TEST}, "class 'c' has 1 rows in train"),
+    ],
+)
+def test_data_that_cannot_be_learnt_from_is_refused(frames: dict[str, pd.DataFrame], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare(frames, seed=1)

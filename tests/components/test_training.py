@@ -1,0 +1,113 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from components.data.dataset import Dataset
+from components.data.prepare import prepare
+from components.data.sources import collect
+from components.training.backbone import resolve_backbone
+from components.training.baseline import load_baseline, train_baseline
+from components.training.finetune import fine_tune
+from components.training.recipe import Epoch, Recipe, recipe_for, training_rows
+from predictor.errors import InputError
+
+QUICK = Recipe(epochs=2, learning_rate=5e-3, batch_tokens=256, max_length=32)
+
+
+def test_it_learns_and_remembers_how(checkpoint: Path) -> None:
+    record = json.loads((checkpoint / "training.json").read_text())
+    assert [row["epoch"] for row in record["history"]] == list(range(1, 7))
+    assert max(row["validation_accuracy"] for row in record["history"]) >= 0.9
+    assert record["history"][-1]["train_loss"] < record["history"][0]["train_loss"]
+    assert record["precision"] in ("bf16", "fp32") and record["precision_reason"]
+
+
+def test_the_checkpoint_is_the_best_epoch_and_knows_its_labels(checkpoint: Path, dataset: Dataset) -> None:
+    from transformers import pipeline
+
+    texts, truth = dataset.validation.texts, dataset.validation.labels
+    answers = pipeline("text-classification", model=str(checkpoint), device="cpu")(texts, truncation=True)
+    accuracy = np.mean([answer["label"] == label for answer, label in zip(answers, truth, strict=True)])
+    history = json.loads((checkpoint / "training.json").read_text())["history"]
+    assert accuracy == pytest.approx(max(row["validation_accuracy"] for row in history), abs=0.06)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    backbone: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    weights = []
+    for run, seed in enumerate((3, 3, 4)):
+        out = tmp_path / str(run)
+        fine_tune(backbone, dataset.train, dataset.validation, dataset.labels, QUICK, out, seed)
+        weights.append(load_file(out / "model.safetensors"))
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert any(not np.array_equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_each_epoch_is_told(backbone: Path, dataset: Dataset, tmp_path: Path) -> None:
+    told: list[Epoch] = []
+    history = fine_tune(
+        backbone, dataset.train, dataset.validation, dataset.labels, QUICK, tmp_path / "out", 1, told.append
+    )
+    assert told == history
+
+
+def test_a_loss_that_is_no_number_stops_the_run(backbone: Path, dataset: Dataset, tmp_path: Path) -> None:
+    wild = Recipe(epochs=3, learning_rate=1e30, batch_tokens=256, max_length=32, warmup=0.0)
+    with pytest.raises(InputError, match="lower the learning rate"):
+        fine_tune(backbone, dataset.train, dataset.validation, dataset.labels, wild, tmp_path / "out", 1)
+
+
+def test_recipes_follow_the_amount_of_data() -> None:
+    assert [recipe_for("fast", rows, 128).epochs for rows in (500, 1080, 5000, 24000)] == [6, 5, 1, 1]
+    assert [recipe_for("full", rows, 128).epochs for rows in (500, 1080, 8000, 65000)] == [10, 10, 3, 2]
+    assert training_rows("full") == 0
+    with pytest.raises(InputError, match="--profile slow is unknown"):
+        training_rows("slow")
+
+
+def test_the_embedded_backbone_is_there_without_a_hub() -> None:
+    assert (resolve_backbone("minilm") / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("tokenizer.json", "fast tokenizer"), ("config.json", "config.json"), ("model.safetensors", "weights")],
+)
+def test_an_incomplete_backbone_is_refused(backbone: Path, tmp_path: Path, missing: str, message: str) -> None:
+    folder = shutil.copytree(backbone, tmp_path / "copy")
+    (folder / missing).unlink()
+    with pytest.raises(InputError, match=message):
+        resolve_backbone(str(folder))
+
+
+def test_an_unknown_backbone_is_refused() -> None:
+    with pytest.raises(InputError, match="is not a folder"):
+        resolve_backbone("./none")
+    with pytest.raises(InputError, match="cannot be had from the hub"):
+        resolve_backbone("no-such/model")
+
+
+def test_the_baseline_keeps_its_answers(dataset: Dataset, tmp_path: Path) -> None:
+    made = train_baseline(dataset, tmp_path, 0, 1)
+    loaded, answers = load_baseline(tmp_path)
+    assert loaded == made
+    right = [answers[id_] == label for id_, label in zip(dataset.test.frame["id"], dataset.test.labels, strict=True)]
+    assert made.test_accuracy == pytest.approx(np.mean(right))
+    assert made.test_accuracy > 0.9
+
+
+def test_a_language_without_spaces_gets_character_features(tmp_path: Path) -> None:
+    words = {"体育": "球队进球夺冠联赛教练", "财经": "股市银行利润油价美元"}
+    rows = "".join(
+        f"{text[n % 5 :]}{text[: n % 7]}第{n}场,{label}\n" for label, text in words.items() for n in range(40)
+    )
+    (tmp_path / "train.csv").write_text("text,label\n" + rows)
+    dataset = prepare(collect(str(tmp_path)), seed=1)
+    result = train_baseline(dataset, tmp_path / "out", 0, 1)
+    assert result.features == "character 1-3 grams"
+    assert result.test_accuracy == 1.0

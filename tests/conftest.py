@@ -1,0 +1,99 @@
+"""Shared parts: a tiny backbone that trains in seconds, data, and a bundle made by the real steps."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+_WORDS = {
+    "Sports": "goal match striker cup league coach penalty team season keeper",
+    "Business": "shares profit bank market price oil merger bonds sales dollar",
+    "World": "minister treaty rebels election parliament border army vote embassy truce",
+}
+
+
+def toy_frame(rows_a_class: int, seed: int) -> pd.DataFrame:
+    """Rows that a few words tell apart, so that the tiniest model can learn them."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    rows = []
+    for label, words in _WORDS.items():
+        pool = words.split()
+        for _ in range(rows_a_class):
+            length = int(random.integers(4, 30))
+            rows.append({"text": " ".join(random.choice(pool, length)), "label": label})
+    frame = pd.DataFrame(rows).sample(frac=1.0, random_state=seed).reset_index(drop=True)
+    frame["text"] += [f" {n}" for n in range(len(frame))]
+    return frame
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    toy_frame(60, 1).to_csv(folder / "train.csv", index=False)
+    toy_frame(20, 2).to_csv(folder / "test.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two narrow layers with a word-piece tokenizer trained on the toy words."""
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("backbone")
+    words = BertWordPieceTokenizer(lowercase=True)
+    words.train_from_iterator([*_WORDS.values(), *map(str, range(200))], vocab_size=400, show_progress=False)
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words._tokenizer, **{f"{key}_token": value for key, value in names.items()}
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(data_folder: Path):  # type: ignore[no-untyped-def]
+    from components.data.prepare import prepare
+    from components.data.sources import collect
+
+    return prepare(collect(str(data_folder)), seed=7)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(backbone: Path, dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
+    from components.training.finetune import fine_tune
+    from components.training.recipe import Recipe
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    recipe = Recipe(epochs=6, learning_rate=5e-3, batch_tokens=256, max_length=64)
+    fine_tune(backbone, dataset.train, dataset.validation, dataset.labels, recipe, folder, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Path, dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
+    """A finished bundle, made and tested by the steps' own functions."""
+    from components.evaluation.evaluate import evaluate, finish_bundle
+    from components.training.baseline import load_baseline, train_baseline
+    from components.training.export import export
+
+    work = tmp_path_factory.mktemp("bundle")
+    train_baseline(dataset, work / "baseline", 0, 7)
+    result, answers = load_baseline(work / "baseline")
+    export(checkpoint, dataset, result.test_accuracy, "toy", work / "draft")
+    evaluation = evaluate(work / "draft", dataset, result, answers)
+    finish_bundle(work / "draft", evaluation, dataset, work / "finished")
+    return work / "finished"

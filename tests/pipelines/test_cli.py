@@ -1,0 +1,221 @@
+"""The command line as a user meets it: a real process, its exit code, its two streams and what it leaves behind."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from components.data.dataset import Dataset
+from predictor.bundle import Bundle
+from predictor.classifier import Classifier
+
+
+def pigeonhole(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, **environment}
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(data_folder: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Two runs with the same seed, into folders of their own."""
+    results = []
+    for number in range(2):
+        out = tmp_path_factory.mktemp(f"run{number}") / "deep" / "out"
+        done = pigeonhole(
+            "run", "--data", data_folder, "--backbone", backbone, "--out", out, "--name", "toy", "--min-accuracy", 0.2
+        )
+        assert done.returncode in (0, 1), done.stderr
+        results.append({**json.loads(done.stdout), "stderr": done.stderr, "code": done.returncode, "out": out})
+    return results
+
+
+def test_a_run_ends_with_all_its_parts(runs: list[dict[str, Any]]) -> None:
+    result = runs[0]
+    out: Path = result["out"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "bundles", "data", "mlartifacts", "mlflow.db", "report.html", "result.json", "run.log",
+    ]  # fmt: skip
+    assert Bundle.open(Path(result["bundle"])).digest == result["digest"]
+    assert Bundle.open(Path(result["bundle"])).spec.task == "toy"
+    assert Dataset.load(out / "data").digest == result["data_digest"]
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    assert json.loads((out / "result.json").read_text())["accuracy"] == result["accuracy"]
+
+
+def test_the_exit_code_is_the_gates_answer(runs: list[dict[str, Any]]) -> None:
+    assert runs[0]["code"] == (0 if runs[0]["passed"] else 1)
+
+
+def test_every_step_is_seen_on_stderr_without_the_runners_noise(runs: list[dict[str, Any]]) -> None:
+    lines = runs[0]["stderr"].splitlines()
+    steps = ["collect", "prepare", "train-baseline", "fine-tune", "export", "evaluate", "gate", "register"]
+    assert sorted(line for line in lines if line in steps) == sorted(steps)
+    assert any("fine-tune  100%" in line for line in lines)
+    assert "KFP Executor" not in runs[0]["stderr"]
+
+
+def test_the_same_seed_gives_the_same_data_and_predictions(runs: list[dict[str, Any]]) -> None:
+    one, two = runs
+    assert one["data_digest"] == two["data_digest"]
+    texts = Dataset.load(one["out"] / "data").test.texts
+    answers = [Classifier(Path(run["bundle"])).classify(texts) for run in runs]
+    assert answers[0] == answers[1]
+
+
+def test_accuracy_is_that_of_the_bundle(runs: list[dict[str, Any]]) -> None:
+    test = Dataset.load(runs[0]["out"] / "data").test
+    answers = Classifier(Path(runs[0]["bundle"])).classify(test.texts)
+    right = sum(answer.label == label for answer, label in zip(answers, test.labels, strict=True))
+    assert runs[0]["accuracy"] == right / len(test)
+
+
+def test_mlflow_holds_the_run(runs: list[dict[str, Any]]) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(runs[0]["mlflow"])
+    version = client.get_model_version_by_alias("toy", "challenger")
+    run = client.get_run(version.run_id)
+    assert version.tags["bundle_uri"] == runs[0]["bundle"]
+    assert run.data.params["profile"] == "fast" and run.data.params["train_rows"]
+    assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) == int(run.data.params["epochs"])
+    assert run.data.metrics["test_accuracy"] == pytest.approx(runs[0]["accuracy"])
+
+
+def test_the_compiled_file_runs_as_it_is(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
+    done = pigeonhole("compile", "--out", tmp_path / "ir")
+    (file,) = json.loads(done.stdout)["files"]
+    script = f"""
+import json
+from kfp import components, local
+local.init(local.SubprocessRunner(use_venv=False), pipeline_root={str(tmp_path / "root")!r})
+task = components.load_component_from_file({file!r})(
+    bundle_root={str(tmp_path / "bundles")!r}, data={str(data_folder)!r}, backbone={str(backbone)!r}, min_accuracy=0.2,
+    mlflow_tracking_uri={"sqlite:///" + str(tmp_path / "mlflow.db")!r})
+print("RESULT", json.dumps(task.outputs["bundle_uri"]))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    bundle = json.loads(ran.stdout.split("RESULT ")[1].splitlines()[0])
+    assert Bundle.open(Path(bundle)).spec.labels == ["Business", "Sports", "World"]
+
+
+def _folder(make: Callable[[Path], object]) -> Callable[[Path], list[object]]:
+    def arguments(folder: Path) -> list[object]:
+        folder.mkdir()
+        make(folder)
+        return ["--data", folder]
+
+    return arguments
+
+
+def _csv(train: str, test: str = "text,label\nx,a\ny,b\n") -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> None:
+        (folder / "train.csv").write_text(train)
+        (folder / "test.csv").write_text(test)
+
+    return _folder(make)
+
+
+ROWS = "".join(f"a text {n},a\nb text {n},b\n" for n in range(20))
+BAD_RUNS: list[tuple[str, Callable[[Path], list[object]], str]] = [
+    ("missing column", _csv("body,label\nx,a\n"), "has no column 'text'"),
+    (
+        "unreadable file",
+        _folder(lambda f: (f / "train.csv.gz").write_bytes(gzip.compress(b"\xff\xfe\x00"))),
+        "cannot be read",
+    ),
+    ("empty folder", _folder(lambda f: None), "has no train split"),
+    ("no folder", lambda f: ["--data", f / "none"], "is not a folder"),
+    ("empty class", _csv(f"text,label\n{ROWS},c\n"), "class 'c' in train has no row with text"),
+    ("one class", _csv("text,label\nx,a\nz,a\n"), "only the class 'a'"),
+    ("unknown test label", _csv(f"text,label\n{ROWS}", "text,label\nx,z\n"), "label 'z', which train lacks"),
+    ("no such backbone", lambda f: ["--backbone", f / "none"], "is not a folder"),
+    ("unknown profile", lambda f: ["--profile", "slow"], "--profile slow is unknown"),
+    ("hub out of reach", lambda f: ["--data", "hf:no/such"], "hf:no/such cannot be loaded"),
+    ("rewritten path", lambda f: ["--data", shutil.copytree(_sample(), f / "python3")], "contains 'python3'"),
+]
+
+
+def _sample() -> Path:
+    import components.data.sources as sources
+
+    return Path(sources.__file__).parent / "sample"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [case[1:] for case in BAD_RUNS], ids=[case[0] for case in BAD_RUNS])
+def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
+    tmp_path: Path, arguments: Callable[[Path], list[object]], message: str
+) -> None:
+    out = tmp_path / "out" / "deep"
+    done = pigeonhole("run", "--out", out, *arguments(tmp_path / "data"))
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("pigeonhole: ") and message in last
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_run_leaves_earlier_results_as_they_were(runs: list[dict[str, Any]], tmp_path: Path) -> None:
+    out = shutil.copytree(runs[0]["out"], tmp_path / "out")
+    before = {p.relative_to(out): p.stat().st_mtime_ns for p in out.rglob("*")}
+    assert pigeonhole("run", "--out", out, "--data", tmp_path / "none").returncode == 2
+    assert {p.relative_to(out): p.stat().st_mtime_ns for p in out.rglob("*") if p != out} == before
+
+
+def test_what_a_killed_run_left_is_gone_after_the_next(data_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / ".run-999999999").mkdir(parents=True)
+    pigeonhole("run", "--out", tmp_path / "out", "--data", tmp_path / "none")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_settings_come_from_the_environment_too(tmp_path: Path) -> None:
+    done = pigeonhole("run", "--out", tmp_path / "out", PIGEONHOLE_PROFILE="slow")
+    assert done.returncode == 2 and "--profile slow is unknown" in done.stderr
+    done = pigeonhole("run", "--out", tmp_path / "out", "--profile", "worse", PIGEONHOLE_PROFILE="slow")
+    assert "--profile worse is unknown" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "/none"], "is not a folder"),
+        (["serve", "."], "has no serving.json"),
+        (["serve", ".", "--http-port", "9", "--grpc-port", "9"], "choose two ports"),
+        (["serve", ".", "--precision", "fp64"], "--precision fp64 is unknown"),
+        (["compile", "--out", "/proc/none"], "cannot be written"),
+        (["run", "--out", "/proc/none"], "cannot be written"),
+        (["run", "--min-accuracy", "2"], "--min-accuracy"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_use_is_exit_code_2(arguments: list[str], message: str) -> None:
+    done = pigeonhole(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "compile", "serve"])
+def test_help_has_examples_and_the_options_environment_names(command: str) -> None:
+    done = pigeonhole(command, "--help", COLUMNS="200")
+    assert done.returncode == 0
+    assert f"pigeonhole {command}" in done.stdout.split("Example")[1]
+    assert "PIGEONHOLE_" in done.stdout
+
+
+def test_a_step_that_breaks_shows_its_log_and_exit_code_3(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(backbone, tmp_path / "backbone")
+    (broken / "model.safetensors").write_bytes(b"garbage")
+    done = pigeonhole("run", "--data", data_folder, "--backbone", broken, "--out", tmp_path / "out")
+    assert done.returncode in (2, 3)
+    assert "pigeonhole:" in done.stderr.splitlines()[-1]
+    assert pd.Series(os.listdir(tmp_path)).isin(["backbone", "out"]).all()

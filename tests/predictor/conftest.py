@@ -1,0 +1,58 @@
+"""A real server in a process of its own, as users start it."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[str]
+    http: str
+    grpc: str
+    log: Path
+
+    def stop(self) -> int:
+        """Stop as Kubernetes does and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_server(bundle: Path, log: Path, *options: str) -> Server:
+    http, rpc = free_port(), free_port()
+    command = [sys.executable, "-m", "pipelines.cli", "serve", str(bundle)]
+    command += ["--http-port", str(http), "--grpc-port", str(rpc), "--model-name", "toy", *options]
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True)
+    server = Server(process, f"http://127.0.0.1:{http}", f"127.0.0.1:{rpc}", log)
+    for _ in range(600):
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}: {log.read_text()}")
+        try:
+            if httpx.get(f"{server.http}/v2/models/toy/ready").status_code == 200:
+                return server
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError(f"the server is not ready: {log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = start_server(bundle, tmp_path_factory.mktemp("server") / "log", "--revision", "canary-1")
+    yield running
+    if running.process.poll() is None:
+        running.stop()

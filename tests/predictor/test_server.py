@@ -1,0 +1,285 @@
+import json
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+from predictor.bundle import Bundle
+from predictor.classifier import Classifier
+from tests.predictor.conftest import Server, start_server
+
+TEXTS = ["goal cup striker", "profit bank &amp; shares", "treaty — rebels, «vote»", "球 zzz"]
+
+
+def _tensor(texts: list[Any], **more: Any) -> dict[str, Any]:
+    return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts, **more}
+
+
+def _grpc(server: Server, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+    with grpc.insecure_channel(server.grpc) as channel:
+        return GRPCInferenceServiceStub(channel).ModelInfer(request)
+
+
+def _answers_v1(server: Server) -> list[tuple[str, float]]:
+    body = httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": TEXTS}).raise_for_status().json()
+    return [(row["label"], row["confidence"]) for row in body["predictions"]]
+
+
+def _answers_v2(server: Server) -> list[tuple[str, float]]:
+    body = httpx.post(f"{server.http}/v2/models/toy/infer", json={"inputs": [_tensor(TEXTS)]}).raise_for_status().json()
+    data = {output["name"]: output["data"] for output in body["outputs"]}
+    return list(zip(data["label"], data["confidence"], strict=True))
+
+
+def _packed(texts: list[str]) -> bytes:
+    return b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
+
+
+def _unpacked(raw: bytes) -> list[str]:
+    texts = []
+    while raw:
+        (size,) = struct.unpack_from("<I", raw)
+        texts.append(raw[4 : 4 + size].decode())
+        raw = raw[4 + size :]
+    return texts
+
+
+def _answers_v2_binary(server: Server) -> list[tuple[str, float]]:
+    raw = _packed(TEXTS)
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(TEXTS)], "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
+    got = httpx.post(f"{server.http}/v2/models/toy/infer", content=head + raw, headers=headers).raise_for_status()
+    size = int(got.headers["inference-header-content-length"])
+    outputs = {output["name"]: output for output in json.loads(got.content[:size])["outputs"]}
+    labels = outputs["label"]["parameters"]["binary_data_size"]
+    confidence = np.frombuffer(got.content[size + labels :], dtype="<f4")
+    return list(zip(_unpacked(got.content[size : size + labels]), confidence.tolist(), strict=True))
+
+
+def _answers_grpc(server: Server) -> list[tuple[str, float]]:
+    contents = pb.InferTensorContents(bytes_contents=[text.encode() for text in TEXTS])
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(TEXTS)], contents=contents)
+    answer = _grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor]))
+    data = {output.name: output.contents for output in answer.outputs}
+    labels = [label.decode() for label in data["label"].bytes_contents]
+    return list(zip(labels, data["confidence"].fp32_contents, strict=True))
+
+
+def _answers_grpc_raw(server: Server) -> list[tuple[str, float]]:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(TEXTS)])
+    answer = _grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor], raw_input_contents=[_packed(TEXTS)]))
+    assert [output.name for output in answer.outputs] == ["label", "confidence"]
+    labels, confidence = answer.raw_output_contents
+    return list(zip(_unpacked(labels), np.frombuffer(confidence, dtype="<f4").tolist(), strict=True))
+
+
+def test_every_protocol_gives_the_classifiers_answers_bit_for_bit(server: Server, bundle: Path) -> None:
+    ours = [(answer.label, answer.confidence) for answer in Classifier(bundle).classify(TEXTS)]
+    for ask in (_answers_v1, _answers_v2, _answers_v2_binary, _answers_grpc, _answers_grpc_raw):
+        assert ask(server) == ours, ask.__name__
+
+
+def test_instances_may_be_objects_and_the_charset_may_be_named(server: Server) -> None:
+    for content_type in ("application/json", "application/json; charset=utf-8", "text/plain"):
+        got = httpx.post(
+            f"{server.http}/v1/models/toy:predict",
+            content=json.dumps({"instances": [{"text": "goal cup"}]}),
+            headers={"content-type": content_type},
+        )
+        assert got.json()["predictions"][0]["label"] == "Sports", content_type
+    got = httpx.post(
+        f"{server.http}/v2/models/toy/infer",
+        content=json.dumps({"inputs": [_tensor(["goal cup"])]}),
+        headers={"content-type": "application/json; charset=utf-8"},
+    )
+    assert got.json()["outputs"][0]["data"] == ["Sports"]
+
+
+def test_request_ids_versions_and_asked_outputs(server: Server, bundle: Path) -> None:
+    request = {"id": "r1", "inputs": [_tensor(["goal"])], "outputs": [{"name": "confidence"}]}
+    body = httpx.post(f"{server.http}/v2/models/toy/infer", json=request).json()
+    assert body["id"] == "r1" and body["model_version"] == Bundle.open(bundle).digest[:12]
+    assert [output["name"] for output in body["outputs"]] == ["confidence"]
+
+
+def test_metadata_says_the_true_inputs_and_outputs(server: Server) -> None:
+    body = httpx.get(f"{server.http}/v2/models/toy").json()
+    assert [(t["name"], t["datatype"]) for t in body["inputs"]] == [("text", "BYTES")]
+    assert [(t["name"], t["datatype"]) for t in body["outputs"]] == [("label", "BYTES"), ("confidence", "FP32")]
+
+
+V1_BAD = [
+    (b"{", "not JSON|Unrecognized"),
+    (b"", "not JSON|Unrecognized"),
+    (b"[1]", "JSON array"),
+    (b'"text"', "JSON string"),
+    (b"{}", "no 'instances'"),
+    (b'{"instances": "text"}', "'instances' is a JSON string"),
+    (b'{"instances": []}', "no texts"),
+    (b'{"instances": [5]}', "instance 0 is a JSON number"),
+    (b'{"instances": ["ok", null]}', "instance 1 is a JSON null"),
+    (b'{"instances": ["ok", ""]}', "text 1 is empty"),
+    (b'{"instances": [" \\n"]}', "text 0 is empty"),
+    (b'{"instances": [{"body": "x"}]}', "instance 0 is a JSON object"),
+    (b'{"instances": [["nested"]]}', "instance 0 is a JSON array"),
+    (b'{"instances": [true]}', "JSON boolean"),
+    (b'\xff{"instances": ["x"]}', "not JSON|Unrecognized|cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), V1_BAD)
+def test_bad_v1_requests_get_a_400_that_helps(server: Server, body: bytes, message: str) -> None:
+    import re
+
+    got = httpx.post(f"{server.http}/v1/models/toy:predict", content=body, headers={"content-type": "application/json"})
+    assert got.status_code == 400, got.text
+    assert re.search(message, got.json()["error"])
+    assert _answers_v1(server)
+
+
+V2_BAD = [
+    ({}, "inputs"),
+    ({"inputs": []}, "input tensors none"),
+    ({"inputs": [{**_tensor(["x"]), "name": "body"}]}, "'body'"),
+    ({"inputs": [_tensor(["x"]), _tensor(["x"])]}, "'text', 'text'"),
+    ({"inputs": [{**_tensor([1]), "datatype": "INT32"}]}, "datatype INT32"),
+    ({"inputs": [_tensor([7])]}, "element 0 of input 'text' is a JSON number"),
+    ({"inputs": [_tensor(["x", None])]}, "element 1|inputs"),
+    ({"inputs": [_tensor(["x"], shape=[2])]}, "has 1 elements but shape"),
+    ({"inputs": [_tensor(["x"], shape=[-1])]}, "shape"),
+    ({"inputs": [_tensor(["x"], shape=[])]}, "shape"),
+    ({"inputs": [_tensor([], shape=[0])]}, "no texts"),
+    ({"inputs": [_tensor([""])]}, "text 0 is empty"),
+    ({"inputs": [_tensor(["x"])], "outputs": [{"name": "nope"}]}, "no output 'nope'"),
+    ({"inputs": "x"}, "inputs"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), V2_BAD)
+def test_bad_v2_requests_get_a_400_that_helps(server: Server, body: dict[str, Any], message: str) -> None:
+    import re
+
+    got = httpx.post(f"{server.http}/v2/models/toy/infer", json=body)
+    assert got.status_code == 400, got.text
+    assert re.search(message, got.json()["error"])
+
+
+def test_broken_binary_tensors_get_a_400(server: Server) -> None:
+    for raw in (b"\x05\x00\x00\x00ab", b"\x01", b"\x02\x00\x00\x00\xff\xfe"):
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(raw)}}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
+        got = httpx.post(f"{server.http}/v2/models/toy/infer", content=head + raw, headers=headers)
+        assert got.status_code == 400, got.text
+
+
+@pytest.mark.parametrize(
+    ("tensor", "raw"),
+    [
+        (pb.ModelInferRequest.InferInputTensor(name="body", datatype="BYTES", shape=[1]), [b"\x01\x00\x00\x00x"]),
+        (pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[3]), [b"\x01\x00\x00\x00x"]),
+        (pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1]), [b"\x09\x00\x00\x00x"]),
+        (pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1]), [b"\x01\x00\x00\x00\xff"]),
+        (pb.ModelInferRequest.InferInputTensor(name="text", datatype="INT32", shape=[1]), [b"\x01\x00\x00\x00"]),
+    ],
+)
+def test_bad_grpc_requests_are_invalid_arguments(
+    server: Server, tensor: pb.ModelInferRequest.InferInputTensor, raw: list[bytes]
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        _grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor], raw_input_contents=raw))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
+
+
+def test_nobody_can_take_the_model_away(server: Server) -> None:
+    for verb in ("load", "unload"):
+        assert httpx.post(f"{server.http}/v2/repository/models/toy/{verb}").status_code == 400
+    with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError):
+        GRPCInferenceServiceStub(channel).RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="toy"))
+    assert _answers_v1(server)
+
+
+def test_an_unknown_model_is_a_404(server: Server) -> None:
+    got = httpx.post(f"{server.http}/v1/models/other:predict", json={"instances": ["x"]})
+    assert got.status_code == 404 and "other" in got.json()["error"]
+
+
+def _metric(server: Server, name: str) -> dict[str, float]:
+    lines = httpx.get(f"{server.http}/metrics").text.splitlines()
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)}
+
+
+def test_counters_tell_protocol_code_category_and_revision(server: Server) -> None:
+    before = _metric(server, "text_classifier_")
+    _answers_v1(server), _answers_grpc(server)
+    httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": [5]})
+    after = _metric(server, "text_classifier_")
+    grown = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
+    who = 'model_name="toy",revision="canary-1"'
+
+    def requests(code: str, protocol: str) -> str:
+        labels = f'code="{code}",model_name="toy",protocol="{protocol}",revision="canary-1"'
+        return f"text_classifier_requests_total{{{labels}}}"
+
+    assert grown[requests("200", "v1")] == 1
+    assert grown[requests("200", "grpc")] == 1
+    assert grown[requests("400", "v1")] == 1
+    predictions = [value for key, value in grown.items() if key.startswith("text_classifier_predictions_total")]
+    assert sum(predictions) == 2 * len(TEXTS)
+    assert grown[f"text_classifier_latency_seconds_count{{{who}}}"] == 2
+    assert {'category="World"' in key for key in after if "predictions_total" in key} == {True, False}
+
+
+def test_health_stays_quick_while_the_model_works(server: Server) -> None:
+    work = threading.Thread(
+        target=httpx.post,
+        args=(f"{server.http}/v1/models/toy:predict",),
+        kwargs={"json": {"instances": ["goal bank treaty " * 20] * 3000}, "timeout": 120},
+    )
+    work.start()
+    answered_during_work = 0
+    while work.is_alive():
+        assert httpx.get(f"{server.http}/v2/health/live").status_code == 200
+        answered_during_work += work.is_alive()
+    work.join()
+    assert answered_during_work >= 3
+
+
+def test_nothing_of_a_request_is_logged(server: Server) -> None:
+    httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": ["secret words"]})
+    httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": [5]})
+    log = server.log.read_text()
+    assert "secret" not in log and "Traceback" not in log and ":predict" not in log
+
+
+def test_a_second_server_on_the_port_is_refused_in_one_sentence(server: Server, bundle: Path, tmp_path: Path) -> None:
+    for option, port in (("--http-port", server.http.rsplit(":")[-1]), ("--grpc-port", server.grpc.rsplit(":")[-1])):
+        with pytest.raises(AssertionError, match=f"ended with 2: pigeonhole: {option} {port} cannot be used"):
+            start_server(bundle, tmp_path / "log", option, port)
+
+
+def test_sigterm_finishes_what_was_accepted_and_exits_clean(bundle: Path, tmp_path: Path) -> None:
+    server = start_server(bundle, tmp_path / "log")
+    got: list[int] = []
+
+    def ask() -> None:
+        body = {"instances": ["goal bank treaty " * 20] * 2000}
+        got.append(httpx.post(f"{server.http}/v1/models/toy:predict", json=body, timeout=120).status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.5)
+    assert server.stop() == 0
+    asking.join()
+    assert got == [200]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.http)
