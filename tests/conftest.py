@@ -42,7 +42,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two narrow layers with a word-piece tokenizer trained on the toy words."""
+    """A BERT of two narrow layers with a word-piece tokenizer, both trained on the toy words."""
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -61,7 +61,22 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=128,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
-    return folder
+    return _pretrained(folder, tmp_path_factory.mktemp("pretrained"))
+
+
+def _pretrained(random: Path, out: Path) -> Path:
+    """Let the encoder see the words in a steep first training, so that a gentle recipe can fine-tune it."""
+    from transformers import BertModel
+
+    from components.data.dataset import Split
+    from components.training.finetune import fine_tune
+    from components.training.recipe import Recipe
+
+    frame = toy_frame(60, 3)
+    recipe = Recipe(epochs=5, learning_rate=5e-3, batch_tokens=256, max_length=64)
+    fine_tune(random, Split(frame), Split(toy_frame(5, 4)), sorted(_WORDS), recipe, out, seed=0)
+    BertModel.from_pretrained(out, add_pooling_layer=False).save_pretrained(out)
+    return out
 
 
 @pytest.fixture(scope="session")

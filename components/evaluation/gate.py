@@ -26,7 +26,9 @@ def gate(evaluation: Evaluation, min_accuracy: float) -> Verdict:
     """
     enough = evaluation.accuracy >= min_accuracy
     discordant = evaluation.only_model_right + evaluation.only_baseline_right
-    p = binomtest(evaluation.only_baseline_right, discordant, alternative="greater").pvalue if discordant else 1.0
+    p = 1.0
+    if discordant:
+        p = float(binomtest(evaluation.only_baseline_right, discordant, alternative="greater").pvalue)
     not_worse = p >= _LEVEL
     silent = [
         label for column, label in enumerate(evaluation.labels) if not any(row[column] for row in evaluation.confusion)

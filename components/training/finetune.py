@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from components.data.dataset import Split
@@ -63,7 +64,7 @@ def fine_tune(
     say(f"{precision} on {device.type}, since {reason}")
     model = load_classifier(backbone, labels)
     tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True)
-    longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    longest = model.config.max_position_embeddings
     if recipe.max_length > longest:
         raise InputError(f"--max-length {recipe.max_length} is more than the {longest} tokens of backbone {backbone}")
     tokenizer.model_max_length = recipe.max_length
@@ -130,7 +131,19 @@ def fine_tune(
 
 
 def load_classifier(backbone: Path, labels: Sequence[str]) -> PreTrainedModel:
-    """Load an encoder with a classification head that knows the label names."""
+    """Load an encoder with a classification head that knows the label names.
+
+    Raises:
+        InputError: transformers cannot read the backbone.
+    """
+    try:
+        return _load(backbone, labels)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"backbone {backbone} cannot be loaded ({reason}): save it again, or use another") from error
+
+
+def _load(backbone: Path, labels: Sequence[str]) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(
         backbone,
         local_files_only=True,

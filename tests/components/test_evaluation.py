@@ -36,7 +36,7 @@ GOOD = Evaluation(
 
 def test_a_good_model_passes() -> None:
     verdict = gate(GOOD, 0.9)
-    assert verdict.passed and len(verdict.reasons) == 3
+    assert verdict.passed is True and len(verdict.reasons) == 3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from components.data.dataset import Dataset
@@ -212,10 +211,21 @@ def test_help_has_examples_and_the_options_environment_names(command: str) -> No
     assert "PIGEONHOLE_" in done.stdout
 
 
-def test_a_step_that_breaks_shows_its_log_and_exit_code_3(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_backbone_that_cannot_be_loaded_is_named(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(backbone, tmp_path / "backbone")
     (broken / "model.safetensors").write_bytes(b"garbage")
     done = pigeonhole("run", "--data", data_folder, "--backbone", broken, "--out", tmp_path / "out")
-    assert done.returncode in (2, 3)
-    assert "pigeonhole:" in done.stderr.splitlines()[-1]
-    assert pd.Series(os.listdir(tmp_path)).isin(["backbone", "out"]).all()
+    assert done.returncode == 2
+    assert f"pigeonhole: backbone {broken} cannot be loaded" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_step_that_breaks_shows_the_end_of_its_log_and_exit_code_3(
+    data_folder: Path, backbone: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bundles").write_text("a file where the folder of bundles has to be")
+    done = pigeonhole("run", "--data", data_folder, "--backbone", backbone, "--out", tmp_path, "--min-accuracy", 0.2)
+    assert done.returncode == 3
+    assert "FileExistsError" in done.stderr or "NotADirectoryError" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("pigeonhole: a step failed unexpectedly")
+    assert not list(tmp_path.glob(".run-*"))
