@@ -1,4 +1,4 @@
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,9 +17,8 @@ help: ## show this list
 setup: $(STAMP) ## make .venv and install everything into it
 
 $(STAMP): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed: install it, or say which with make PYTHON=..."; exit 2; }
+	@test -n "$(PYTHON)" || { echo "no Python is installed: install Python 3.11, or name one with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev]'
 	@touch $@
 

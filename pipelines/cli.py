@@ -17,18 +17,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
 )
 
-_RUN = """Train a classifier on this machine: collect, prepare, baseline, fine-tune, export, evaluate, gate, register.
+_RUN = """Train a classifier on this machine.
 
-Prints one JSON object with accuracy, bundle (its folder) and more. Exit code 1 means that the gate stayed closed.
+Collects, prepares, trains the linear baseline, fine-tunes, exports, evaluates, gates and registers. Prints one JSON
+object with accuracy, bundle (its folder) and more. Exit code 1 means that the gate stayed closed.
 
+\b
 Examples:
-
   pigeonhole run --out out/news
-
   pigeonhole run --data data/reviews --name sentiment --profile full --min-accuracy 0.7 --out out/sentiment
-
   pigeonhole run --data hf:ag_news --backbone distilbert-base-uncased --profile full --out out/ag
 """
 
@@ -85,10 +85,12 @@ def run(
         raise typer.Exit(1)
 
 
-_COMPILE = """Compile the pipelines to IR YAML for Kubeflow Pipelines.
+_COMPILE = """Compile the pipelines for Kubeflow.
 
+Writes IR YAML, one file a pipeline.
+
+\b
 Example:
-
   pigeonhole compile --out build/ir --image registry.example.com/pigeonhole/steps-python@sha256:...
 """
 
@@ -112,12 +114,13 @@ def compile_(
     _print({"files": [str(file) for file in files]})
 
 
-_SERVE = """Serve a model bundle over the KServe protocols: V1, V2 REST and V2 gRPC.
+_SERVE = """Serve a model bundle.
 
+Over the KServe protocols V1, V2 REST and V2 gRPC, with /metrics.
+
+\b
 Examples:
-
   pigeonhole serve out/bundles/0123456789ab
-
   curl localhost:8080/v1/models/classifier:predict -d '{"instances": ["Stocks fell on Monday."]}'
 """
 

@@ -16,7 +16,7 @@ from kfp import local
 from components.data.dataset import SPLITS
 from components.termination import FILE_VARIABLE
 from pipelines.console import Console
-from pipelines.training import training
+from pipelines.training import Trained, training
 from predictor.errors import InputError
 
 _LOG_TAIL = 40
@@ -86,29 +86,37 @@ def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # kfp warns of settings that only a cluster heeds
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         task = training(**parameters)
-    return {name: value.path if hasattr(value, "path") else value for name, value in task.outputs.items()}
+    outputs = {name: task.outputs[name] for name in Trained._fields}
+    return {name: value.path if hasattr(value, "path") else value for name, value in outputs.items()}
 
 
 @contextlib.contextmanager
 def _workspace(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder under `out`; afterwards it is gone, and so is `out` if the run left nothing in it."""
+    """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is all else that came new."""
     try:
         missing = [folder for folder in (out, *out.parents) if not folder.exists()]
         out.mkdir(parents=True, exist_ok=True)
-        for stale in out.glob(".run-*"):
-            if not _alive(stale.name.removeprefix(".run-")):
-                shutil.rmtree(stale, ignore_errors=True)
+        for other in out.glob(".run-*"):
+            if _alive(other.name.removeprefix(".run-")):
+                raise InputError(
+                    f"--out {out} is in use by process {other.name[5:]}: wait for it or choose another folder"
+                )
+            shutil.rmtree(other, ignore_errors=True)
+        before = set(out.iterdir())
         work = out / f".run-{os.getpid()}"
         work.mkdir()
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
     try:
         yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        for folder in missing:
-            with contextlib.suppress(OSError):
+    except BaseException:
+        for new in set(out.iterdir()) - before:
+            shutil.rmtree(new) if new.is_dir() else new.unlink()
+        with contextlib.suppress(OSError):
+            for folder in missing:
                 folder.rmdir()
+        raise
+    shutil.rmtree(work)
 
 
 def _alive(pid: str) -> bool:

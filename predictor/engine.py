@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.bundle import MODEL_FILES, Bundle, Precision
+from predictor.errors import InputError
 
 Logits = NDArray[np.float32]
 
@@ -79,9 +80,11 @@ class TorchEngine:
     lanes = 1
 
     def __init__(self, folder: Path, pad_token_id: int) -> None:
-        import torch
-        from transformers import AutoModelForSequenceClassification
-
+        try:
+            import torch
+            from transformers import AutoModelForSequenceClassification
+        except ImportError as error:
+            raise InputError(f"precision torch needs {error.name}: install it, or serve int8 or fp32") from error
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)

@@ -51,7 +51,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = BertWordPieceTokenizer(lowercase=True)
     words.train_from_iterator([*_WORDS.values(), *map(str, range(200))], vocab_size=400, show_progress=False)
     names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=words._tokenizer, **{f"{key}_token": value for key, value in names.items()}
     )
     tokenizer.save_pretrained(folder)

@@ -59,9 +59,9 @@ def test_the_champion_changes_only_when_the_gate_passed(bundle: Path, tmp_path: 
     assert (str(champion.version), str(challenger.version)) == ("1", "2")
     assert challenger.tags["bundle_uri"] == done.uri and challenger.tags["gate"] == "closed"
     assert challenger.tags["bundle_digest"] == Bundle.open(bundle).digest
-    run = client.get_run(challenger.run_id)
-    assert run.data.metrics["test_accuracy"] == GOOD.accuracy
-    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["report.html"]
+    tracked = client.get_run(str(challenger.run_id))
+    assert tracked.data.metrics["test_accuracy"] == GOOD.accuracy
+    assert [file.path for file in client.list_artifacts(tracked.info.run_id)] == ["report.html"]
     assert (tmp_path / "mlartifacts").is_dir()
 
 

@@ -83,7 +83,7 @@ def test_mlflow_holds_the_run(runs: list[dict[str, Any]]) -> None:
 
     client = MlflowClient(runs[0]["mlflow"])
     version = client.get_model_version_by_alias("toy", "challenger")
-    run = client.get_run(version.run_id)
+    run = client.get_run(str(version.run_id))
     assert version.tags["bundle_uri"] == runs[0]["bundle"]
     assert run.data.params["profile"] == "fast" and run.data.params["train_rows"]
     assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) == int(run.data.params["epochs"])
@@ -175,6 +175,14 @@ def test_what_a_killed_run_left_is_gone_after_the_next(data_folder: Path, tmp_pa
     (tmp_path / "out" / ".run-999999999").mkdir(parents=True)
     pigeonhole("run", "--out", tmp_path / "out", "--data", tmp_path / "none")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    mark = tmp_path / "out" / f".run-{os.getpid()}"
+    mark.mkdir(parents=True)
+    done = pigeonhole("run", "--out", tmp_path / "out")
+    assert done.returncode == 2 and f"is in use by process {os.getpid()}" in done.stderr
+    assert mark.exists()
 
 
 def test_settings_come_from_the_environment_too(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
+import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from predictor.classifier import Classifier, run_sorted, softmax
 from predictor.engine import Logits, available_cpus, pad
+from predictor.errors import InputError
 
 TEXTS = ["goal cup striker 1", "profit bank shares oil 2", "treaty rebels vote " * 9, "army", "zzz"]
 
@@ -23,7 +26,7 @@ def test_fp32_is_the_same_function_as_plain_transformers(bundle: Path) -> None:
     from transformers import pipeline
 
     ours = Classifier(bundle, "fp32")
-    theirs = pipeline("text-classification", model=str(bundle), device="cpu", top_k=None)(TEXTS)
+    theirs: Any = pipeline("text-classification", model=str(bundle), device="cpu", top_k=None)(TEXTS)
     temperature = ours.bundle.spec.temperature
     for row, scores in zip(ours.probabilities(TEXTS), theirs, strict=True):
         by_name = {score["label"]: score["score"] for score in scores}
@@ -46,6 +49,15 @@ def test_confidence_is_the_probability_of_the_label(bundle: Path) -> None:
         assert sum(answer.probabilities) == pytest.approx(1, abs=1e-5)
 
 
+def test_without_pytorch_its_precision_is_refused_and_the_others_work(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match="precision torch needs torch"):
+        Classifier(bundle, "torch")
+    assert Classifier(bundle, "int8").classify(TEXTS[:1])[0].label == "Sports"
+
+
 def test_no_texts_no_answers(bundle: Path) -> None:
     assert Classifier(bundle).classify([]) == []
 
@@ -55,7 +67,7 @@ class LengthEngine:
 
     lanes = 3
 
-    def __call__(self, ids: list[list[int]]) -> Logits:  # type: ignore[override]
+    def __call__(self, ids: Sequence[Sequence[int]]) -> Logits:
         return np.array([[len(row), sum(row)] for row in ids], dtype=np.float32)
 
 
@@ -77,7 +89,7 @@ def test_padding_is_masked(ids: list[list[int]]) -> None:
 
 def test_softmax_takes_large_logits() -> None:
     rows = softmax(np.array([[1000.0, 0.0], [-1000.0, -1000.0]], dtype=np.float32), 0.5)
-    np.testing.assert_allclose(rows, [[1, 0], [0.5, 0.5]])
+    assert rows.tolist() == [[1, 0], [0.5, 0.5]]
 
 
 def test_available_cpus_stay_within_the_affinity() -> None:

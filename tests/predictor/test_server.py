@@ -197,7 +197,7 @@ def test_bad_grpc_requests_are_invalid_arguments(
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         _grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor], raw_input_contents=raw))
-    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_nobody_can_take_the_model_away(server: Server) -> None:
