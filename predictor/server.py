@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,6 +69,7 @@ def _check_port(option: str, port: int) -> None:
 def _import_kserve() -> None:
     """Import kserve's server, which reads sys.argv while it is imported."""
     os.environ.setdefault("KSERVE_LOGLEVEL", "WARNING")
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # kserve 0.21 with fastapi 0.165
     argv, sys.argv = sys.argv, sys.argv[:1]
     try:
         import kserve.model_server  # noqa: F401
