@@ -89,7 +89,7 @@ def _columns(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             raise InputError(f"{where} has no column '{column}' (it has: {names}): rename the column that holds it")
     kept = frame[[column for column in _KEPT if column in frame.columns]].copy()
     for column in ("text", "label"):
-        kept[column] = kept[column].astype("string").astype(object).where(kept[column].notna(), None)
+        kept[column] = [None if pd.isna(value) else str(value) for value in kept[column]]
     return kept.reset_index(drop=True)
 
 
