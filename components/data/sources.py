@@ -89,8 +89,13 @@ def _columns(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             raise InputError(f"{where} has no column '{column}' (it has: {names}): rename the column that holds it")
     kept = frame[[column for column in _KEPT if column in frame.columns]].copy()
     for column in ("text", "label"):
-        kept[column] = [None if pd.isna(value) else str(value) for value in kept[column]]
+        kept[column] = [_string(value) for value in kept[column]]
     return kept.reset_index(drop=True)
+
+
+def _string(value: object) -> str | None:
+    # NaN is what pandas makes of a missing number, and the only thing that differs from itself
+    return None if value is None or value is pd.NA or value != value else str(value)
 
 
 def _from_datasets(name: str) -> dict[str, pd.DataFrame]:
