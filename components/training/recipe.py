@@ -1,7 +1,8 @@
 """How to fine-tune, and how much: `fast` for a first answer, `full` for the best model."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from predictor.errors import InputError
 
@@ -30,6 +31,46 @@ class Recipe:
     batch_tokens: int = 1024
     max_length: int = 128
     gradient_norm: float = 1.0
+    label_smoothing: float = 0.0
+    """Share of the target that is spread over all classes."""
+    balance_classes: bool = False
+    """Weigh each class by the inverse of its share, so that rare classes count as much as common ones."""
+    patience: int = 0
+    """Stop after this many epochs without a better validation accuracy; 0 never stops early."""
+
+    def assigned(self, values: Mapping[str, str]) -> "Recipe":
+        """Return the recipe with hyper-parameters set by name, as Katib assigns them.
+
+        Args:
+            values: any of `learning_rate`, `weight_decay`, `warmup`, `batch_tokens`, `epochs`, `label_smoothing`,
+                numbers as text.
+
+        Raises:
+            InputError: an unknown name, or a value that is no number or out of range.
+        """
+        changes: dict[str, float | int] = {}
+        for name, text in values.items():
+            if name not in _TUNABLE:
+                raise InputError(f"hyper-parameter '{name}' is unknown: choose from {', '.join(_TUNABLE)}")
+            kind, low, high = _TUNABLE[name]
+            try:
+                number = float(text)
+            except ValueError:
+                number = math.nan
+            if not low <= number <= high:
+                raise InputError(f"hyper-parameter {name} is {text}: give a number from {low:g} to {high:g}")
+            changes[name] = kind(round(number)) if kind is int else number
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+_TUNABLE: dict[str, tuple[type, float, float]] = {
+    "learning_rate": (float, 1e-8, 1.0),
+    "weight_decay": (float, 0.0, 1.0),
+    "warmup": (float, 0.0, 0.9),
+    "batch_tokens": (int, 16, 1_000_000),
+    "epochs": (int, 1, 1000),
+    "label_smoothing": (float, 0.0, 0.9),
+}
 
 
 @dataclass(frozen=True)

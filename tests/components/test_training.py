@@ -12,7 +12,7 @@ from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 from components.training.baseline import load_baseline, train_baseline
 from components.training.finetune import fine_tune
-from components.training.recipe import Epoch, Recipe, recipe_for, training_rows
+from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 
 QUICK = Recipe(epochs=2, learning_rate=5e-3, batch_tokens=256, max_length=32)
@@ -60,14 +60,6 @@ def test_a_loss_that_is_no_number_stops_the_run(backbone: Path, dataset: Dataset
     wild = Recipe(epochs=3, learning_rate=1e30, batch_tokens=256, max_length=32, warmup=0.0)
     with pytest.raises(InputError, match="lower the learning rate"):
         fine_tune(backbone, dataset.train, dataset.validation, dataset.labels, wild, tmp_path / "out", 1)
-
-
-def test_recipes_follow_the_amount_of_data() -> None:
-    assert [recipe_for("fast", rows, 128).epochs for rows in (500, 1080, 5000, 24000)] == [6, 5, 1, 1]
-    assert [recipe_for("full", rows, 128).epochs for rows in (500, 1080, 8000, 65000)] == [10, 10, 3, 2]
-    assert training_rows("full") == 0
-    with pytest.raises(InputError, match="--profile slow is unknown"):
-        training_rows("slow")
 
 
 def test_the_embedded_backbone_is_there_without_a_hub() -> None:

@@ -1,0 +1,33 @@
+import pytest
+
+from components.training.recipe import Recipe, recipe_for, training_rows
+from predictor.errors import InputError
+
+
+def test_recipes_follow_the_amount_of_data() -> None:
+    assert [recipe_for("fast", rows, 128).epochs for rows in (500, 1080, 5000, 24000)] == [6, 5, 1, 1]
+    assert [recipe_for("full", rows, 128).epochs for rows in (500, 1080, 8000, 65000)] == [10, 10, 3, 2]
+    assert training_rows("full") == 0
+    with pytest.raises(InputError, match="--profile slow is unknown"):
+        training_rows("slow")
+
+
+def test_assignments_are_numbers_as_text() -> None:
+    recipe = Recipe(epochs=3).assigned({"learning_rate": "3e-05", "batch_tokens": "2048.0", "epochs": "2"})
+    assert (recipe.learning_rate, recipe.batch_tokens, recipe.epochs) == (3e-5, 2048, 2)
+    assert recipe.weight_decay == Recipe(epochs=3).weight_decay
+    assert Recipe(epochs=3).assigned({}) == Recipe(epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": "0.1"}, "'lr' is unknown: choose from learning_rate"),
+        ({"learning_rate": "fast"}, "learning_rate is fast"),
+        ({"learning_rate": "nan"}, "learning_rate is nan"),
+        ({"warmup": "1.5"}, "warmup is 1.5: give a number from 0 to 0.9"),
+    ],
+)
+def test_bad_assignments_are_refused(values: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Recipe(epochs=1).assigned(values)
