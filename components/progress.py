@@ -20,10 +20,11 @@ class Progress:
         total: how many units there are.
         unit: what is counted, in the plural.
         every: the least number of seconds between two lines.
+        done: units that were finished before this start, which say nothing of the rate.
     """
 
-    def __init__(self, what: str, total: int, unit: str = "texts", every: float = 2.0) -> None:
-        self._what, self._total, self._unit, self._every = what, total, unit, every
+    def __init__(self, what: str, total: int, unit: str = "texts", every: float = 2.0, done: int = 0) -> None:
+        self._what, self._total, self._unit, self._every, self._before = what, total, unit, every, done
         self._start = self._shown = time.monotonic()
 
     def __call__(self, done: int, note: str = "") -> None:
@@ -32,7 +33,7 @@ class Progress:
         if now - self._shown < self._every and done < self._total:
             return
         self._shown = now
-        rate = done / max(now - self._start, 1e-9)
+        rate = (done - self._before) / max(now - self._start, 1e-9)
         left = (self._total - done) / max(rate, 1e-9)
         clock = f"{int(left) // 60}:{int(left) % 60:02d}"
         tail = f"  {note}" if note else ""

@@ -20,6 +20,7 @@ from pipelines.training import Trained, training
 from predictor.errors import InputError
 
 _LOG_TAIL = 40
+CHECKPOINTS = ".checkpoints"
 
 
 class StepFailed(RuntimeError):
@@ -51,7 +52,8 @@ def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
             try:
                 outputs = _run(
                     work, console,
-                    bundle_root=str(out / "bundles"), mlflow_tracking_uri=f"sqlite:///{out}/mlflow.db", **parameters,
+                    bundle_root=str(out / "bundles"), mlflow_tracking_uri=f"sqlite:///{out}/mlflow.db",
+                    checkpoint_root=str(out / CHECKPOINTS), **parameters,
                 )  # fmt: skip
             except RuntimeError as error:
                 if sentence.exists():
@@ -92,7 +94,10 @@ def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _workspace(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is all else that came new."""
+    """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is all else that came new.
+
+    Only a training checkpoint stays, for the next run to go on from.
+    """
     try:
         missing = [folder for folder in (out, *out.parents) if not folder.exists()]
         out.mkdir(parents=True, exist_ok=True)
@@ -110,13 +115,14 @@ def _workspace(out: Path) -> Iterator[Path]:
     try:
         yield work
     except BaseException:
-        for new in set(out.iterdir()) - before:
+        for new in set(out.iterdir()) - before - {out / CHECKPOINTS}:
             shutil.rmtree(new) if new.is_dir() else new.unlink()
         with contextlib.suppress(OSError):
             for folder in missing:
                 folder.rmdir()
         raise
     shutil.rmtree(work)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
 def _alive(pid: str) -> bool:

@@ -50,6 +50,7 @@ def fine_tune(
     max_length: int = 128,
     seed: int = 42,
     mlflow_tracking_uri: str = "",
+    checkpoint_root: str = "",
 ) -> float:
     """Fine-tune a pretrained encoder on the training rows and keep its best epoch.
 
@@ -63,6 +64,7 @@ def fine_tune(
         max_length: tokens a text is cut at.
         seed: fixes initial head, dropout and order of the rows.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
+        checkpoint_root: folder or object storage URI that outlives the pod; a run that was killed goes on from there.
 
     Returns:
         The best validation accuracy, a share of 1.
@@ -90,7 +92,9 @@ def fine_tune(
             )
             mlflow.set_tag("data_digest", data.digest)
             out = Path(checkpoint.path)
-            history = fine_tune(folder, train, data.validation, data.labels, recipe, out, seed, log_epoch)
+            history = fine_tune(
+                folder, train, data.validation, data.labels, recipe, out, seed, log_epoch, checkpoint_root
+            )
     best = max(history, key=lambda row: row.validation_accuracy)
     metrics.log_metric("validation_accuracy", best.validation_accuracy)
     metrics.log_metric("texts_per_second", best.texts_per_second)

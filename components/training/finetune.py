@@ -1,37 +1,30 @@
 """Full fine-tuning of a pretrained encoder for sequence classification."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from components.data.dataset import Split
 from components.progress import Progress, say
+from components.training.backbone import load_classifier
 from components.training.batches import token_batches
+from components.training.checkpoint import Checkpoint
+from components.training.precision import Precision, choose_precision
 from components.training.recipe import HISTORY_FILE, Epoch, Recipe
 from predictor.engine import pad
 from predictor.errors import InputError
 from predictor.text import Encoder
 
-
-def choose_precision() -> tuple[str, torch.device, AbstractContextManager[None], str]:
-    """Return (precision, device, autocast context, the reason in words)."""
-    if torch.cuda.is_available():
-        bf16 = torch.cuda.is_bf16_supported()
-        name = torch.cuda.get_device_name()
-        context = torch.autocast("cuda", torch.bfloat16) if bf16 else nullcontext()
-        return ("bf16" if bf16 else "fp32"), torch.device("cuda"), context, f"{name} {'has' if bf16 else 'lacks'} bf16"
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        context = torch.autocast("cpu", torch.bfloat16)
-        return "bf16", torch.device("cpu"), context, "the CPU multiplies bf16 matrices in hardware"
-    return "fp32", torch.device("cpu"), nullcontext(), "the CPU has no bf16 matrix instructions"
+# A killed run loses at most this much work.
+CHECKPOINT_SECONDS = 300.0
 
 
 def fine_tune(
@@ -43,8 +36,11 @@ def fine_tune(
     out: Path,
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoints: str = "",
 ) -> list[Epoch]:
     """Fine-tune and keep the weights of the best epoch by validation accuracy.
+
+    A run that was killed goes on from its last checkpoint and ends with the same weights as one that was not.
 
     Args:
         backbone: folder with weights and tokenizer.
@@ -54,108 +50,222 @@ def fine_tune(
         recipe: hyper-parameters.
         out: folder to write: `config.json`, `model.safetensors`, tokenizer files and `training.json`.
         seed: fixes initial head, dropout and order; on one machine two runs give the same weights.
-        on_epoch: told each finished epoch.
+        on_epoch: told each finished epoch, those before a resumption again.
+        checkpoints: folder or fsspec URI for the state between epochs; empty for none.
 
     Raises:
-        InputError: the backbone takes fewer tokens than the recipe, or the loss is no longer a number.
+        InputError: the backbone cannot be loaded or takes fewer tokens than the recipe, the loss is no longer a
+            number, or a checkpoint cannot be written. The last good checkpoint stays.
     """
     torch.manual_seed(seed)
-    precision, device, autocast, reason = choose_precision()
-    say(f"{precision} on {device.type}, since {reason}")
     model = load_classifier(backbone, labels)
     tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True)
     longest = model.config.max_position_embeddings
     if recipe.max_length > longest:
         raise InputError(f"--max-length {recipe.max_length} is more than the {longest} tokens of backbone {backbone}")
     tokenizer.model_max_length = recipe.max_length
-    encoder = Encoder(backbone, recipe.max_length)
-    model.to(device)  # type: ignore[arg-type]
-    train_ids, validation_ids = encoder(train.texts), encoder(validation.texts)
-    lengths = [len(ids) for ids in train_ids]
-    targets = torch.tensor(train.label_ids(labels))
-    plan = [list(token_batches(lengths, recipe.batch_tokens, seed, epoch)) for epoch in range(recipe.epochs)]
-    steps = sum(map(len, plan))
-    say(f"{len(lengths):,} texts, {sum(lengths):,} tokens, {recipe.epochs} epochs, {steps:,} steps")
-    optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-    warmup = max(1, round(recipe.warmup * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+    job = {
+        "backbone": str(backbone),
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "labels": list(labels),
+        "rows": hashlib.sha256("\0".join([*train.texts, *train.labels, *validation.texts]).encode()).hexdigest(),
+    }
+    training = _Training(
+        model,
+        Encoder(backbone, recipe.max_length),
+        int(tokenizer.pad_token_id or 0),
+        (train.texts, train.label_ids(labels)),
+        (validation.texts, validation.label_ids(labels)),
+        recipe,
+        seed,
+        Checkpoint(checkpoints, job),
     )
-    progress = Progress("fine-tune", recipe.epochs * len(lengths))
-    history: list[Epoch] = []
-    pad_id = int(tokenizer.pad_token_id or 0)
-    for epoch, batches in enumerate(plan):
-        model.train()
-        started, total, seen = time.monotonic(), 0.0, 0
-        for batch in batches:
-            tokens, mask = (
-                torch.from_numpy(part).to(device) for part in pad([train_ids[row] for row in batch], pad_id)
-            )
-            with autocast:
-                logits = model(input_ids=tokens, attention_mask=mask).logits
-            loss = torch.nn.functional.cross_entropy(logits.float(), targets[batch].to(device))
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
-            optimiser.step()
-            schedule.step()
-            optimiser.zero_grad(set_to_none=True)
-            total += float(loss.detach()) * len(batch)
-            seen += len(batch)
-            if not np.isfinite(total):
-                raise InputError(
-                    f"the loss became {float(loss.detach())} in epoch {epoch + 1}: lower the learning rate "
-                    f"(now {recipe.learning_rate:g}) or look for broken rows in the training data"
-                )
-            progress(epoch * len(lengths) + seen, f"loss {total / seen:.3f}")
-        seconds = time.monotonic() - started
-        loss_v, accuracy = _evaluate(model, validation_ids, validation.label_ids(labels), pad_id, device, autocast)
-        done = Epoch(epoch + 1, total / seen, loss_v, accuracy, seconds, seen / seconds)
-        history.append(done)
-        on_epoch(done)
-        say(
-            f"epoch {done.epoch}: train loss {done.train_loss:.3f}, validation loss {loss_v:.3f}, "
-            f"validation accuracy {accuracy:.2%}, {done.texts_per_second:.0f} texts/s"
-        )
-        if accuracy >= max(row.validation_accuracy for row in history):
-            model.save_pretrained(out)
+    training.run(on_epoch)
+    out.mkdir(parents=True, exist_ok=True)
+    model.load_state_dict(training.best)
+    model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     record = {
-        "precision": precision,
-        "precision_reason": reason,
-        "device": str(device),
+        "precision": training.precision.name,
+        "precision_reason": training.precision.reason,
+        "device": str(training.precision.device),
         "recipe": asdict(recipe),
-        "history": [asdict(row) for row in history],
+        "history": [asdict(row) for row in training.history],
     }
     (out / HISTORY_FILE).write_text(json.dumps(record, indent=2))
-    return history
+    training.checkpoint.remove()
+    return training.history
 
 
-def load_classifier(backbone: Path, labels: Sequence[str]) -> PreTrainedModel:
-    """Load an encoder with a classification head that knows the label names.
+class _Training:
+    """The loop's state, all of which a checkpoint holds, and its steps.
 
-    Raises:
-        InputError: transformers cannot read the backbone.
+    Args:
+        model: on the CPU, with the head for the task.
+        encoder: of the backbone.
+        pad_id: what a batch is padded with.
+        train: (texts, class ids).
+        validation: (texts, class ids).
+        recipe: hyper-parameters.
+        seed: fixes the order of rows.
+        checkpoint: where the state goes.
     """
-    try:
-        return _load(backbone, labels)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"backbone {backbone} cannot be loaded ({reason}): save it again, or use another") from error
 
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        encoder: Encoder,
+        pad_id: int,
+        train: tuple[list[str], list[int]],
+        validation: tuple[list[str], list[int]],
+        recipe: Recipe,
+        seed: int,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.precision: Precision = choose_precision()
+        self.recipe, self.checkpoint, self._pad_id = recipe, checkpoint, pad_id
+        self._device = self.precision.device
+        self._model = model.to(self._device)  # type: ignore[arg-type]
+        self._ids, self._targets = encoder(train[0]), torch.tensor(train[1])
+        self._validation_ids, self._validation_targets = encoder(validation[0]), validation[1]
+        lengths = [len(ids) for ids in self._ids]
+        self._plan = [list(token_batches(lengths, recipe.batch_tokens, seed, epoch)) for epoch in range(recipe.epochs)]
+        steps = sum(map(len, self._plan))
+        say(f"{self.precision.name} on {self._device.type}, since {self.precision.reason}")
+        say(f"{len(lengths):,} texts, {sum(lengths):,} tokens, {recipe.epochs} epochs, {steps:,} steps")
+        self._optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+        warmup = max(1, round(recipe.warmup * steps))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+        )
+        self._loss = torch.nn.CrossEntropyLoss(
+            weight=_balance(self._targets, len(model.config.id2label or ())) if recipe.balance_classes else None,
+            label_smoothing=recipe.label_smoothing,
+        ).to(self._device)
+        self.history: list[Epoch] = []
+        self.best: dict[str, torch.Tensor] = {}
+        self._next = 0
+        """The batch of the running epoch that comes next."""
+        self._total, self._seen, self._seconds = 0.0, 0, 0.0
 
-def _load(backbone: Path, labels: Sequence[str]) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(
-        backbone,
-        local_files_only=True,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={name: number for number, name in enumerate(labels)},
-        problem_type="single_label_classification",
-    )
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        backbone, config=config, local_files_only=True, dtype=torch.float32
-    )
-    return model
+    def run(self, on_epoch: Callable[[Epoch], None]) -> None:
+        """Train from where the checkpoint says, or from the start, to the end."""
+        self._resume()
+        for row in self.history:
+            on_epoch(row)
+        progress = Progress("fine-tune", self.recipe.epochs * len(self._ids), done=self._texts_done())
+        while len(self.history) < self.recipe.epochs and not self._stale():
+            done = self._epoch(progress)
+            self.history.append(done)
+            if done.validation_accuracy >= max(row.validation_accuracy for row in self.history):
+                self.best = {name: value.detach().cpu().clone() for name, value in self._model.state_dict().items()}
+            self._next, self._total, self._seen, self._seconds = 0, 0.0, 0, 0.0
+            self.checkpoint.save(self._state())
+            say(
+                f"epoch {done.epoch}: train loss {done.train_loss:.3f}, validation loss {done.validation_loss:.3f}, "
+                f"validation accuracy {done.validation_accuracy:.2%}, {done.texts_per_second:.0f} texts/s"
+            )
+            on_epoch(done)
+
+    def _epoch(self, progress: Progress) -> Epoch:
+        self._model.train()
+        started = saved = time.monotonic()
+        before = self._seconds
+        batches = self._plan[len(self.history)]
+        while self._next < len(batches):
+            batch = batches[self._next]
+            self._total += self._step(batch) * len(batch)
+            self._seen += len(batch)
+            self._next += 1
+            now = time.monotonic()
+            self._seconds = before + now - started
+            progress(self._texts_done(), f"loss {self._total / self._seen:.3f}")
+            if now - saved >= CHECKPOINT_SECONDS and self._next < len(batches):
+                self.checkpoint.save(self._state())
+                saved = time.monotonic()
+        loss, accuracy = self._validate()
+        rate = self._seen / max(self._seconds, 1e-9)
+        return Epoch(len(self.history) + 1, self._total / self._seen, loss, accuracy, self._seconds, rate)
+
+    def _step(self, batch: list[int]) -> float:
+        """Learn from one batch and return its mean loss."""
+        tokens, mask = (torch.from_numpy(part) for part in pad([self._ids[row] for row in batch], self._pad_id))
+        with self.precision.autocast():
+            logits = self._model(input_ids=tokens.to(self._device), attention_mask=mask.to(self._device)).logits
+        loss = self._loss(logits.float(), self._targets[batch].to(self._device))
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise InputError(
+                f"the loss became {value} in epoch {len(self.history) + 1}: lower the learning rate "
+                f"(now {self.recipe.learning_rate:g}) or look for broken rows in the training data"
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self.recipe.gradient_norm)
+        self._optimiser.step()
+        self._schedule.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        return value
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float, float]:
+        """Return (mean cross-entropy, accuracy) on the validation rows."""
+        self._model.eval()
+        ids, targets = self._validation_ids, self._validation_targets
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        loss, right = 0.0, 0
+        for start in range(0, len(order), 32):
+            rows = order[start : start + 32]
+            tokens, mask = (torch.from_numpy(part) for part in pad([ids[row] for row in rows], self._pad_id))
+            with self.precision.autocast():
+                logits = self._model(input_ids=tokens.to(self._device), attention_mask=mask.to(self._device)).logits
+            truth = torch.tensor([targets[row] for row in rows], device=self._device)
+            loss += float(torch.nn.functional.cross_entropy(logits.float(), truth, reduction="sum"))
+            right += int((logits.argmax(-1) == truth).sum())
+        return loss / len(ids), right / len(ids)
+
+    def _texts_done(self) -> int:
+        return len(self.history) * len(self._ids) + self._seen
+
+    def _stale(self) -> bool:
+        """Whether `patience` epochs have passed since the best one."""
+        if not self.recipe.patience or not self.history:
+            return False
+        accuracies = [row.validation_accuracy for row in self.history]
+        waited = len(accuracies) - 1 - accuracies.index(max(accuracies))
+        if waited >= self.recipe.patience:
+            say(f"stopping early: no better validation accuracy for {waited} epochs")
+        return waited >= self.recipe.patience
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": self._model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "best": self.best,
+            "history": [asdict(row) for row in self.history],
+            "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [])],
+            "epoch": {"next": self._next, "total": self._total, "seen": self._seen, "seconds": self._seconds},
+        }
+
+    def _resume(self) -> None:
+        state = self.checkpoint.load()
+        if state is None:
+            return
+        self._model.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.best = state["best"]
+        self.history = [Epoch(**row) for row in state["history"]]
+        cpu, *cuda = state["random"]
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        epoch = state["epoch"]
+        self._next, self._total, self._seen, self._seconds = (
+            epoch[name] for name in ("next", "total", "seen", "seconds")
+        )
+        say(f"going on from the checkpoint in epoch {len(self.history) + 1}, batch {self._next + 1}")
 
 
 def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -165,25 +275,7 @@ def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, objec
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-@torch.inference_mode()
-def _evaluate(
-    model: PreTrainedModel,
-    ids: Sequence[Sequence[int]],
-    targets: Sequence[int],
-    pad_id: int,
-    device: torch.device,
-    autocast: AbstractContextManager[None],
-) -> tuple[float, float]:
-    """Return (mean cross-entropy, accuracy)."""
-    model.eval()
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    loss, right = 0.0, 0
-    for start in range(0, len(order), 32):
-        rows = order[start : start + 32]
-        tokens, mask = (torch.from_numpy(part).to(device) for part in pad([ids[row] for row in rows], pad_id))
-        with autocast:
-            logits = model(input_ids=tokens, attention_mask=mask).logits.float()
-        truth = torch.tensor([targets[row] for row in rows], device=device)
-        loss += float(torch.nn.functional.cross_entropy(logits, truth, reduction="sum"))
-        right += int((logits.argmax(-1) == truth).sum())
-    return loss / len(ids), right / len(ids)
+def _balance(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return the weight of each class: 1 on average over the rows, and inverse to the class's share."""
+    counts = torch.bincount(targets, minlength=classes).float()
+    return len(targets) / (classes * counts.clamp(min=1))

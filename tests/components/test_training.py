@@ -1,9 +1,11 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from components.data.dataset import Dataset
@@ -11,7 +13,7 @@ from components.data.prepare import prepare
 from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 from components.training.baseline import load_baseline, train_baseline
-from components.training.finetune import fine_tune
+from components.training.finetune import _balance, fine_tune
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 
@@ -60,6 +62,27 @@ def test_a_loss_that_is_no_number_stops_the_run(backbone: Path, dataset: Dataset
     wild = Recipe(epochs=3, learning_rate=1e30, batch_tokens=256, max_length=32, warmup=0.0)
     with pytest.raises(InputError, match="lower the learning rate"):
         fine_tune(backbone, dataset.train, dataset.validation, dataset.labels, wild, tmp_path / "out", 1)
+
+
+def test_it_stops_early_when_nothing_gets_better(backbone: Path, dataset: Dataset, tmp_path: Path) -> None:
+    still = Recipe(epochs=9, learning_rate=1e-8, batch_tokens=2048, max_length=32, patience=2)
+    history = fine_tune(backbone, dataset.train, dataset.validation, dataset.labels, still, tmp_path / "out", 1)
+    assert len(history) == 3
+
+
+def test_label_smoothing_keeps_confidence_down(backbone: Path, dataset: Dataset, tmp_path: Path) -> None:
+    losses = []
+    for smoothing in (0.0, 0.3):
+        recipe = replace(QUICK, epochs=4, label_smoothing=smoothing)
+        out = tmp_path / str(smoothing)
+        history = fine_tune(backbone, dataset.train, dataset.validation, dataset.labels, recipe, out, 1)
+        losses.append(history[-1].validation_loss)
+    assert losses[0] < losses[1] < 0.6
+
+
+def test_balancing_gives_a_rare_class_its_weight() -> None:
+    weights = _balance(torch.tensor([0] * 90 + [1] * 10), 2)
+    assert weights.tolist() == pytest.approx([100 / 180, 5.0])
 
 
 def test_the_embedded_backbone_is_there_without_a_hub() -> None:

@@ -1,0 +1,117 @@
+"""Training that is killed for real, and goes on."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from components.data.dataset import Dataset
+from components.training.checkpoint import Checkpoint
+from predictor.errors import InputError
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from components.data.dataset import Dataset
+from components.training import finetune
+from components.training.recipe import Recipe
+
+data, backbone, out, checkpoints, pause = sys.argv[1:]
+finetune.CHECKPOINT_SECONDS = 0.0
+if pause:  # slow enough to be killed between two batches
+    import time
+    step = finetune._Training._step
+    def slow(self, batch):
+        time.sleep(float(pause))
+        return step(self, batch)
+    finetune._Training._step = slow
+dataset = Dataset.load(Path(data))
+recipe = Recipe(epochs=3, learning_rate=5e-3, batch_tokens=512, max_length=32)
+finetune.fine_tune(
+    Path(backbone), dataset.train, dataset.validation, dataset.labels, recipe, Path(out), 3, checkpoints=checkpoints
+)
+"""
+
+
+def _start(dataset: Path, backbone: Path, out: Path, checkpoints: Path, pause: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _SCRIPT, *map(str, (dataset, backbone, out, checkpoints)), pause]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_killed_in_the_second_epoch_it_ends_with_the_same_weights(
+    dataset: Dataset, backbone: Path, tmp_path: Path
+) -> None:
+    dataset.save(tmp_path / "data")
+    whole = _start(tmp_path / "data", backbone, tmp_path / "whole", tmp_path / "unused")
+    assert whole.communicate()[0] and whole.returncode == 0
+
+    killed = _start(tmp_path / "data", backbone, tmp_path / "out", tmp_path / "checkpoints", pause="0.15")
+    assert killed.stdout is not None
+    for line in killed.stdout:
+        if "epoch 1:" in line:
+            break
+    time.sleep(0.6)  # a few batches into the second epoch
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    killed.stdout.close()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+    resumed = _start(tmp_path / "data", backbone, tmp_path / "out", tmp_path / "checkpoints")
+    said = resumed.communicate()[0]
+    assert resumed.returncode == 0, said
+    assert "going on from the checkpoint in epoch 2, batch" in said and "batch 1\n" not in said
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out"))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    histories = [json.loads((tmp_path / name / "training.json").read_text())["history"] for name in ("whole", "out")]
+    timeless = [[{k: v for k, v in row.items() if "second" not in k} for row in history] for history in histories]
+    assert timeless[0] == timeless[1]
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_another_job_does_not_take_the_state(tmp_path: Path) -> None:
+    Checkpoint(str(tmp_path), {"seed": 1}).save({"weights": torch.ones(3)})
+    assert Checkpoint(str(tmp_path), {"seed": 2}).load() is None
+    state = Checkpoint(str(tmp_path), {"seed": 1}).load()
+    assert state is not None and state["weights"].tolist() == [1, 1, 1]
+
+
+def test_an_object_store_takes_states_too() -> None:
+    checkpoint = Checkpoint("memory://checkpoints/news", {"seed": 1})
+    assert checkpoint.load() is None
+    checkpoint.save({"weights": torch.ones(3)})
+    state = Checkpoint("memory://checkpoints/news", {"seed": 1}).load()
+    assert state is not None and state["weights"].tolist() == [1, 1, 1]
+    checkpoint.remove()
+    assert checkpoint.load() is None
+
+
+def test_without_a_place_there_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = Checkpoint("", {"seed": 1})
+    checkpoint.save({"weights": torch.ones(3)})
+    checkpoint.remove()
+    assert checkpoint.load() is None and list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(str(tmp_path), {"seed": 1})
+    checkpoint.save({"weights": torch.ones(3)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(InputError, match=f"checkpoint {tmp_path}.* cannot be written"):
+            checkpoint.save({"weights": torch.ones(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    state = checkpoint.load()
+    assert state is not None and state["weights"].tolist() == [1, 1, 1]
+    assert [file.suffix for file in tmp_path.iterdir()] == [".pt"]
