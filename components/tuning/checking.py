@@ -224,7 +224,7 @@ def _parameter(index: int, item: Mapping[str, Any], algorithm: str) -> Parameter
         bound = _number(space[key]) if key in space else Decimal(1)
         if bound is None or (kind == "int" and bound != int(bound)) or (key == "step" and bound <= 0):
             raise InputError(f"{where}.feasibleSpace.{key} of {name} is {space[key]}: give a number that fits {kind}")
-        bounds[key] = bound
+        bounds[key] = Decimal(int(bound)) if kind == "int" else bound
     low, high = bounds["min"], bounds["max"]
     if low > high:
         raise InputError(f"{where}.feasibleSpace of {name}: min {low} is more than max {high}: swap them")
@@ -238,6 +238,9 @@ def _parameter(index: int, item: Mapping[str, Any], algorithm: str) -> Parameter
         raise InputError(f"{where}.feasibleSpace of {name} has no step, without which there is no grid: add one")
     _check_recipe(name, str(low))
     _check_recipe(name, str(high))
+    if low == high or (step and low + step > high):
+        # hyperopt cannot draw from a range of one value.
+        return Parameter(name, kind, choices=(format(low, "f"),))
     return Parameter(name, kind, (), low, high, step, distribution)
 
 

@@ -87,18 +87,18 @@ def _dimension(parameter: Parameter) -> Any:
     if parameter.distribution == "logUniform":
         return hyperopt.hp.loguniform(parameter.name, math.log(parameter.low), math.log(parameter.high))
     if parameter.step:
-        # Steps count from min: hyperopt's own quniform counts from 0 and so leaves the range.
-        return hyperopt.hp.uniformint(parameter.name, 0, parameter.steps - 1)
+        # Steps are counted from min, as hyperopt's own steps count from 0 and leave the range; the halves on either
+        # side make the ends as likely as the rest, which with its uniformint they are not.
+        return hyperopt.hp.quniform(parameter.name, -0.5, parameter.steps - 0.5, 1)
     return hyperopt.hp.uniform(parameter.name, float(parameter.low), float(parameter.high))
 
 
 def _text(parameter: Parameter, value: float) -> str:
     if parameter.choices:
         return parameter.choices[int(value)]
-    if parameter.step and parameter.distribution != "logUniform":
-        return parameter.at(int(value))
     if parameter.step:
-        index = round((value - float(parameter.low)) / float(parameter.step))
+        log = parameter.distribution == "logUniform"
+        index = round((value - float(parameter.low)) / float(parameter.step) if log else value)
         return parameter.at(min(max(index, 0), parameter.steps - 1))
     # exp(log(x)) may miss x by a hair
     return repr(min(max(float(value), float(parameter.low)), float(parameter.high)))

@@ -52,12 +52,13 @@ def run(data: str, backbone: str, profile: str, max_length: int, seed: int, assi
     Raises:
         InputError: no dataset there, an unknown name or a value out of range, a backbone that cannot be had.
     """
-    recipe = recipe_for(profile, 1, max_length).assigned(assignments)  # before anything slow
+    rows = training_rows(profile)
+    recipe_for(profile, 1, max_length).assigned(assignments)  # a bad value is told before anything slow
     from components.training.finetune import fine_tune
 
     with tempfile.TemporaryDirectory() as work, _local(data, Path(work) / "dataset") as folder:
         dataset = Dataset.load(folder)
-        train = dataset.train.sample(training_rows(profile), seed)
+        train = dataset.train.sample(rows, seed)
         recipe = recipe_for(profile, len(train), max_length).assigned(assignments)
         weights = Path(work) / "checkpoint"
         fine_tune(
