@@ -30,6 +30,7 @@ Examples:
   pigeonhole run --out out/news
   pigeonhole run --data data/reviews --name sentiment --profile full --min-accuracy 0.7 --out out/sentiment
   pigeonhole run --data hf:ag_news --backbone distilbert-base-uncased --profile full --out out/ag
+  pigeonhole run --hyperparameters out/tune/search.json --out out/tuned
 """
 
 
@@ -67,21 +68,82 @@ def run(
         int, typer.Option(envvar="PIGEONHOLE_MAX_LENGTH", min=8, max=512, help="Tokens a text is cut at.")
     ] = 128,
     seed: Annotated[int, typer.Option(envvar="PIGEONHOLE_SEED", help="Fixes everything drawn at random.")] = 42,
+    hyperparameters: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIGEONHOLE_HYPERPARAMETERS", help="JSON as tune prints it, or an object of values by name."
+        ),
+    ] = None,
 ) -> None:
     """Train."""
     from components.training.backbone import resolve_backbone
     from components.training.recipe import training_rows
     from pipelines.local import run_training
+    from pipelines.tuning import read_hyperparameters
 
     training_rows(profile)
     resolve_backbone(backbone)
+    values = read_hyperparameters(hyperparameters) if hyperparameters else {}
     data, backbone = _absolute(data), _absolute(backbone)
     result = run_training(
         out, data=data, name=name or _name_of(data), profile=profile, backbone=backbone,
-        min_accuracy=min_accuracy, max_length=max_length, seed=seed,
+        min_accuracy=min_accuracy, max_length=max_length, seed=seed, hyperparameters=values,
     )  # fmt: skip
     _print(result)
     if not result["passed"]:
+        raise typer.Exit(1)
+
+
+_TUNE = """Search hyper-parameters.
+
+FILE is a Katib Experiment. Katib runs it on the cluster of the current kubeconfig; with --local the same file runs
+here, and a search that was cut short goes on where it was. Prints one JSON object with best_trial, objective,
+hyperparameters and more. Exit code 1 means that the search failed.
+
+\b
+Examples:
+  pigeonhole tune manifests/katib/experiment.yaml --local --out out/tune
+  pigeonhole tune manifests/katib/experiment.yaml --local --data data/reviews --profile full --out out/tune
+  pigeonhole tune manifests/katib/experiment.yaml --namespace team-a --data s3://data/news/dataset
+"""
+
+
+@app.command(help=_TUNE)
+def tune(
+    file: Annotated[Path, typer.Argument(help="The Katib Experiment, a YAML file.")],
+    local: Annotated[bool, typer.Option("--local", help="Search on this machine, without Katib.")] = False,
+    data: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_DATA",
+            help="With --local as for run. On a cluster the address or mounted folder of a prepared dataset."
+            "  [default: sample; the file's]",
+        ),
+    ] = "",
+    backbone: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_BACKBONE", help="As for run.  [default: the file's]")
+    ] = "",
+    profile: Annotated[str, typer.Option(envvar="PIGEONHOLE_PROFILE", help="As for run.  [default: the file's]")] = "",
+    seed: Annotated[int, typer.Option(envvar="PIGEONHOLE_SEED", help="Fixes split, rows and dropout.")] = 42,
+    out: Annotated[Path, typer.Option(envvar="PIGEONHOLE_OUT", help="Folder for a local search.")] = Path("out/tune"),
+    namespace: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_NAMESPACE", help="Where trials run.  [default: the kubeconfig's]")
+    ] = "",
+    timeout: Annotated[
+        float, typer.Option(envvar="PIGEONHOLE_TIMEOUT", min=0, help="Seconds to wait for a cluster.")
+    ] = 86400,
+) -> None:
+    """Tune."""
+    from pipelines.tuning import tune_here, tune_on_cluster
+
+    values = {"--backbone": _absolute(backbone) if local else backbone, "--profile": profile, "--seed": str(seed)}
+    if local:
+        result = tune_here(file, out, _absolute(data), seed, values)
+    else:
+        result = tune_on_cluster(file, namespace, timeout, data, values)
+    _print(result)
+    if not result["succeeded"]:
+        print(f"pigeonhole: {result['reason']}", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -170,7 +232,7 @@ def main() -> NoReturn:
 
 
 def _absolute(place: str) -> str:
-    return str(Path(place).resolve()) if Path(place).is_dir() else place
+    return str(Path(place).resolve()) if place and Path(place).is_dir() else place
 
 
 def _name_of(data: str) -> str:

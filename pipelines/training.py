@@ -1,6 +1,6 @@
 """The training pipeline: labelled text in, a tested and registered model bundle out."""
 
-from typing import List, NamedTuple  # noqa: UP035 - KFP reads typing.List in signatures
+from typing import Dict, List, NamedTuple  # noqa: UP035 - KFP reads these in signatures
 
 from kfp import dsl
 
@@ -8,6 +8,7 @@ from components.data.component import collect, prepare
 from components.evaluation.component import evaluate, gate
 from components.registry.component import register
 from components.training.component import export, fine_tune, train_baseline
+from components.tuning.component import tune
 
 
 class Trained(NamedTuple):
@@ -28,7 +29,7 @@ class Trained(NamedTuple):
 @dsl.pipeline(
     name="pigeonhole-training",
     display_name="Pigeonhole: train a text classifier",
-    description="Collect, prepare, train the linear baseline, fine-tune, export, evaluate, gate, register.",
+    description="Collect, prepare, train the linear baseline, tune, fine-tune, export, evaluate, gate, register.",
 )
 def training(
     bundle_root: str,
@@ -39,6 +40,8 @@ def training(
     min_accuracy: float = 0.9,
     max_length: int = 128,
     seed: int = 42,
+    experiment: str = "",
+    hyperparameters: Dict[str, str] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
     mlflow_tracking_uri: str = "",
     checkpoint_root: str = "",
 ) -> Trained:
@@ -53,6 +56,8 @@ def training(
         min_accuracy: the least test accuracy that passes the gate, a share of 1.
         max_length: tokens a text is cut at.
         seed: fixes the split, the initial head, dropout and the order of the rows.
+        experiment: a Katib Experiment as YAML, to search hyper-parameters first; empty for no search.
+        hyperparameters: values by name, such as learning_rate, numbers as text; a search overrides them.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
         checkpoint_root: folder or object storage URI that outlives the pods; killed training goes on from there.
     """
@@ -63,9 +68,15 @@ def training(
     dataset = prepared["dataset"]
 
     baseline = train_baseline(dataset=dataset, profile=profile, seed=seed).set_display_name("Linear baseline").outputs
+    # Always there, and without an experiment done at once: a condition would need a second step that joins its two
+    # branches, and kfp's local runner cannot compare a text that holds quotes, as any YAML does.
+    chosen = tune(
+        dataset=dataset, experiment=experiment, hyperparameters=hyperparameters, profile=profile, backbone=backbone,
+        max_length=max_length, seed=seed,
+    ).set_display_name("Tune").output  # fmt: skip
     tuned = fine_tune(
         dataset=dataset, pipeline_run=run, profile=profile, backbone=backbone, max_length=max_length, seed=seed,
-        mlflow_tracking_uri=mlflow_tracking_uri, checkpoint_root=checkpoint_root,
+        hyperparameters=chosen, mlflow_tracking_uri=mlflow_tracking_uri, checkpoint_root=checkpoint_root,
     ).set_display_name("Fine-tune").outputs  # fmt: skip
     exported = export(
         dataset=dataset, checkpoint=tuned["checkpoint"], baseline_accuracy=baseline["Output"], task=name

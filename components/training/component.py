@@ -1,5 +1,7 @@
 """KFP components of the training stage."""
 
+from typing import Dict  # noqa: UP035 - KFP reads typing.Dict in signatures
+
 from kfp import dsl
 
 from components import STEPS_IMAGE
@@ -49,6 +51,7 @@ def fine_tune(
     backbone: str = "minilm",
     max_length: int = 128,
     seed: int = 42,
+    hyperparameters: Dict[str, str] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
     mlflow_tracking_uri: str = "",
     checkpoint_root: str = "",
 ) -> float:
@@ -63,6 +66,7 @@ def fine_tune(
         backbone: minilm (embedded, no network), a folder, or a hub name such as distilbert-base-uncased.
         max_length: tokens a text is cut at.
         seed: fixes initial head, dropout and order of the rows.
+        hyperparameters: set by name, numbers as text; the recipe's for those that are missing.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
         checkpoint_root: folder or object storage URI that outlives the pod; a run that was killed goes on from there.
 
@@ -84,7 +88,8 @@ def fine_tune(
     with one_sentence():
         data = Dataset.load(Path(dataset.path))
         train = data.train.sample(training_rows(profile), seed)
-        recipe = recipe_for(profile, len(train), max_length)
+        assigned = {name: str(value) for name, value in hyperparameters.items()}
+        recipe = recipe_for(profile, len(train), max_length).assigned(assigned)
         folder = resolve_backbone(backbone)
         with tracked_run(pipeline_run, mlflow_tracking_uri):
             mlflow.log_params(

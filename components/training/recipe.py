@@ -50,9 +50,9 @@ class Recipe:
         """
         changes: dict[str, float | int] = {}
         for name, text in values.items():
-            if name not in _TUNABLE:
-                raise InputError(f"hyper-parameter '{name}' is unknown: choose from {', '.join(_TUNABLE)}")
-            kind, low, high = _TUNABLE[name]
+            if name not in TUNABLE:
+                raise InputError(f"hyper-parameter '{name}' is unknown: choose from {', '.join(TUNABLE)}")
+            kind, low, high = TUNABLE[name]
             try:
                 number = float(text)
             except ValueError:
@@ -63,7 +63,7 @@ class Recipe:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-_TUNABLE: dict[str, tuple[type, float, float]] = {
+TUNABLE: dict[str, tuple[type, float, float]] = {
     "learning_rate": (float, 1e-8, 1.0),
     "weight_decay": (float, 0.0, 1.0),
     "warmup": (float, 0.0, 0.9),

@@ -57,7 +57,7 @@ def test_the_exit_code_is_the_gates_answer(runs: list[dict[str, Any]]) -> None:
 
 def test_every_step_is_seen_on_stderr_without_the_runners_noise(runs: list[dict[str, Any]]) -> None:
     lines = runs[0]["stderr"].splitlines()
-    steps = ["collect", "prepare", "train-baseline", "fine-tune", "export", "evaluate", "gate", "register"]
+    steps = ["collect", "prepare", "train-baseline", "tune", "fine-tune", "export", "evaluate", "gate", "register"]
     assert sorted(line for line in lines if line in steps) == sorted(steps)
     assert any("fine-tune  100%" in line for line in lines)
     assert "KFP Executor" not in runs[0]["stderr"]
@@ -211,7 +211,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], message: str) -> None:
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "compile", "serve"])
+@pytest.mark.parametrize("command", ["run", "tune", "compile", "serve"])
 def test_help_has_examples_and_the_options_environment_names(command: str) -> None:
     done = pigeonhole(command, "--help", COLUMNS="200")
     assert done.returncode == 0

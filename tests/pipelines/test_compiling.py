@@ -21,7 +21,7 @@ def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_dag_has_every_stage_on_our_image_with_nothing_to_install(tmp_path: Path) -> None:
     (file,) = compile_all(tmp_path, "example.org/steps-python@sha256:abc")
     spec = yaml.safe_load(file.read_text())
-    stages = {"collect", "prepare", "train-baseline", "fine-tune", "export", "evaluate", "gate", "register"}
+    stages = {"collect", "prepare", "train-baseline", "tune", "fine-tune", "export", "evaluate", "gate", "register"}
     assert set(spec["root"]["dag"]["tasks"]) == stages
     containers = [executor["container"] for executor in spec["deploymentSpec"]["executors"].values()]
     assert {container["image"] for container in containers} == {"example.org/steps-python@sha256:abc"}

@@ -1,0 +1,1 @@
+"""Tuning: a search over hyper-parameters that one Katib Experiment file describes."""

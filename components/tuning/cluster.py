@@ -1,0 +1,282 @@
+"""The search on a cluster: Katib is handed the Experiment, followed, asked for the best trial, and tidied up."""
+
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from components.progress import say
+from components.tuning.checking import check_experiment
+from components.tuning.experiment import Experiment, Outcome, primary_container
+from predictor.errors import InputError
+
+_GROUP, _VERSION, _PLURAL = "kubeflow.org", "v1beta1", "experiments"
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_DATA_VOLUME = "dataset"
+_REQUEST_SECONDS = 30
+# From the names in an Experiment's status to ours.
+_COUNTS = {
+    "succeeded": ("trialsSucceeded",),
+    "stopped": ("trialsEarlyStopped",),
+    "failed": ("trialsFailed", "trialMetricsUnavailable", "trialsKilled"),
+}
+
+
+class SearchFailed(InputError):
+    """Katib took the search, and nothing came of it."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster's API and the namespace to search in."""
+
+    api: client.CustomObjectsApi
+    namespace: str
+
+
+def connect(namespace: str = "") -> Cluster:
+    """Return the cluster of the current kubeconfig, or the one this process runs in.
+
+    Args:
+        namespace: where to search; empty for the pod's own namespace, else the kubeconfig's, else `default`.
+
+    Raises:
+        InputError: there is neither.
+    """
+    # Read now: the client takes KUBECONFIG as it was when its module was loaded.
+    places = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    try:
+        if any(Path(place).is_file() for place in places.split(os.pathsep)):
+            config.load_kube_config(places)
+            _, active = config.list_kube_config_contexts(places)
+            current = active["context"].get("namespace")
+        else:
+            config.load_incluster_config()
+            current = _NAMESPACE_FILE.read_text().strip()
+    except (config.ConfigException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"no cluster can be had from {places} ({reason}): set KUBECONFIG, or search on this machine with "
+            "pigeonhole tune --local"
+        ) from error
+    return Cluster(client.CustomObjectsApi(), namespace or current or "default")
+
+
+def with_data(experiment: Experiment, data: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the Experiment's document, reading other data with other arguments.
+
+    Data in object storage needs no volume: the template's is taken out, since a pod whose claim does not exist waits
+    for ever.
+
+    Args:
+        experiment: the search.
+        data: address or mounted folder of the dataset artifact; empty for what the file has.
+        values: from flag of the trial's command to its value.
+
+    Raises:
+        InputError: white space in a value: Katib's metrics collector joins the command to one line for a shell.
+    """
+    for flag, value in {**values, "--data": data}.items():
+        if value and value.split() != [value]:
+            raise InputError(f"{flag} '{value}' has white space, which Katib does not keep together: rename it")
+    document = experiment.with_arguments({**values, "--data": data})
+    if "://" in data:
+        pod = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+        container = primary_container(document)
+        for holder, key in ((pod, "volumes"), (container, "volumeMounts")):
+            holder[key] = [part for part in holder.get(key) or [] if part["name"] != _DATA_VOLUME]
+    return document
+
+
+def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: float, interval: float = 10.0) -> Outcome:
+    """Post an Experiment, follow it to its end, and delete it, also when something goes wrong.
+
+    Args:
+        cluster: where.
+        document: the Experiment; its name gets a suffix of its own.
+        timeout: the most seconds to wait.
+        interval: seconds between two looks.
+
+    Raises:
+        InputError: the cluster refuses, or has no Katib.
+        SearchFailed: Katib says that the search failed, no trial told the objective, or the time is up.
+    """
+    experiment = check_experiment(document)
+    body = deepcopy(dict(document))
+    name = f"{experiment.name}-{uuid.uuid4().hex[:8]}"
+    body["metadata"] = {**body["metadata"], "name": name, "namespace": cluster.namespace}
+    with _termination_raises():
+        # Inside the try: a create whose answer got lost may have taken effect.
+        try:
+            with _explained(cluster):
+                cluster.api.create_namespaced_custom_object(
+                    _GROUP, _VERSION, cluster.namespace, _PLURAL, body, _request_timeout=_REQUEST_SECONDS
+                )
+            say(f"Katib experiment {cluster.namespace}/{name}, at most {experiment.most_trials} trials")
+            return _followed(cluster, experiment, name, time.monotonic() + timeout, interval, timeout)
+        finally:
+            _delete(cluster, name)
+
+
+def _followed(
+    cluster: Cluster, experiment: Experiment, name: str, deadline: float, interval: float, timeout: float
+) -> Outcome:
+    shown = ""
+    while True:
+        status = _status(cluster, name)
+        line = _progress(experiment, status)
+        if line != shown:
+            say(line)
+            shown = line
+        conditions = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
+        if "Failed" in conditions:
+            raise SearchFailed(
+                f"Katib experiment {name} failed ({conditions['Failed'].get('message', 'no message')}): look at its "
+                "trials' logs"
+            )
+        if "Succeeded" in conditions:
+            return _outcome(experiment, name, status, str(conditions["Succeeded"].get("message", "")))
+        if time.monotonic() > deadline:
+            raise SearchFailed(
+                f"Katib experiment {name} is not done after {timeout:g} seconds ({line}): give it more time, or lower "
+                "maxTrialCount"
+            )
+        time.sleep(interval)
+
+
+def _status(cluster: Cluster, name: str) -> Mapping[str, Any]:
+    try:
+        with _explained(cluster):
+            found = cluster.api.get_namespaced_custom_object(
+                _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=_REQUEST_SECONDS
+            )
+    except ApiException as error:
+        if error.status == 404:
+            raise SearchFailed(f"Katib experiment {name} was deleted while it ran: start the search again") from None
+        # The server restarts, or asks for patience: the search on the cluster goes on meanwhile.
+        say(f"the cluster answers {error.status} {error.reason}; asking again")
+        return {}
+    except HTTPError as error:
+        say(f"the cluster does not answer ({type(error).__name__}); asking again")
+        return {}
+    return dict(found.get("status") or {})
+
+
+def _progress(experiment: Experiment, status: Mapping[str, Any]) -> str:
+    counts = _counts(status)
+    line = f"{sum(counts.values())}/{experiment.most_trials} trials ended, {status.get('trialsRunning', 0)} run"
+    values = _metrics(experiment, status)
+    metric = experiment.objective.metric
+    return line + (f", best {metric} {values[metric]:.4f}" if metric in values else "")
+
+
+def _counts(status: Mapping[str, Any]) -> dict[str, int]:
+    return {ours: sum(int(status.get(name) or 0) for name in names) for ours, names in _COUNTS.items()}
+
+
+def _metrics(experiment: Experiment, status: Mapping[str, Any]) -> dict[str, float]:
+    """Return the best trial's metrics, each by its strategy."""
+    best = status.get("currentOptimalTrial") or {}
+    values = {}
+    for metric in (best.get("observation") or {}).get("metrics") or []:
+        strategy = experiment.objective.strategies.get(metric["name"], "latest")
+        with suppress(ValueError, TypeError):  # "unavailable"
+            values[metric["name"]] = float(metric.get(strategy, metric.get("latest")))
+    return values
+
+
+def _outcome(experiment: Experiment, name: str, status: Mapping[str, Any], reason: str) -> Outcome:
+    best = status.get("currentOptimalTrial") or {}
+    assignments = {item["name"]: str(item["value"]) for item in best.get("parameterAssignments") or []}
+    if not assignments:
+        raise SearchFailed(
+            f"Katib experiment {name} ended without a best trial: look whether its trials print "
+            f"{experiment.objective.metric}=NUMBER and whether the namespace has the label "
+            "katib.kubeflow.org/metrics-collector-injection=enabled"
+        )
+    values = _metrics(experiment, status)
+    objective = values.get(experiment.objective.metric)
+    return Outcome(True, reason, str(best.get("bestTrialName", "")), objective, values, assignments, _counts(status))
+
+
+def _delete(cluster: Cluster, name: str) -> None:
+    try:
+        cluster.api.delete_namespaced_custom_object(
+            _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=_REQUEST_SECONDS
+        )
+    except (ApiException, HTTPError) as error:
+        if not (isinstance(error, ApiException) and error.status in (403, 404)):
+            say(f"experiment {cluster.namespace}/{name} could not be deleted ({type(error).__name__}): delete it")
+
+
+@contextmanager
+def _explained(cluster: Cluster) -> Iterator[None]:
+    """Turn the API server's refusals into sentences; what may pass by itself is raised as it is."""
+    try:
+        yield
+    except ApiException as error:
+        message = _message(error)
+        where = f"namespace {cluster.namespace}"
+        if error.status in (401, 403):
+            raise InputError(
+                f"the cluster forbids it in {where} ({message}): let this account create, get and delete experiments "
+                f"of {_GROUP} there"
+            ) from None
+        if error.status == 404 and "namespaces" in message:
+            raise InputError(f"{where} does not exist on the cluster: create it, or name another") from None
+        if error.status == 404 and not _named_object(error):
+            raise InputError(
+                f"the cluster has no Katib ({_PLURAL}.{_GROUP} is not installed): install it, or search on one machine "
+                "with pigeonhole tune --local"
+            ) from None
+        if error.status in (400, 422):
+            raise InputError(f"Katib refuses the experiment ({message}): mend the file") from None
+        raise
+
+
+def _message(error: ApiException) -> str:
+    """Return the sentence in the API server's answer."""
+    try:
+        text = json.loads(error.body)["message"]
+    except (ValueError, KeyError, TypeError):
+        text = error.reason
+    return " ".join(str(text).split())[:300]
+
+
+def _named_object(error: ApiException) -> bool:
+    """Say whether a 404 is about one experiment, not about the kind."""
+    try:
+        return bool(json.loads(error.body).get("details", {}).get("name"))
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+@contextmanager
+def _termination_raises() -> Iterator[None]:
+    """Let SIGTERM, which ends a step's pod, unwind the stack, so that the Experiment is deleted."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before: Callable[[int, FrameType | None], Any] | int | None
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not in the main thread, where signals do not arrive anyway
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

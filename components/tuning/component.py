@@ -1,0 +1,59 @@
+"""KFP component of the tuning stage."""
+
+from typing import Dict  # noqa: UP035 - KFP reads typing.Dict in signatures
+
+from kfp import dsl
+
+from components import STEPS_IMAGE
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def tune(
+    dataset: dsl.Input[dsl.Dataset],
+    experiment: str = "",
+    hyperparameters: Dict[str, str] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
+    profile: str = "fast",
+    backbone: str = "minilm",
+    max_length: int = 128,
+    seed: int = 42,
+    namespace: str = "",
+    timeout_seconds: int = 86400,
+) -> Dict[str, str]:  # noqa: UP006
+    """Search hyper-parameters with Katib; without an experiment hand on those that were given.
+
+    The Experiment is posted, followed, and deleted at the end, whatever the end.
+
+    Args:
+        dataset: the prepared data; trials read it at its address.
+        experiment: a Katib Experiment as YAML, or empty for no search.
+        hyperparameters: values that hold without a search, and for what the search leaves open.
+        profile: fast or full, as the model will be trained.
+        backbone: the encoder the trials fine-tune.
+        max_length: tokens a text is cut at.
+        seed: fixes the trials' rows, initial heads and dropout.
+        namespace: where the trials run; empty for the step's own.
+        timeout_seconds: the longest the search may take.
+
+    Returns:
+        Hyper-parameters by name, numbers as text.
+    """
+    given = {name: str(value) for name, value in hyperparameters.items()}
+    if not experiment:
+        return given
+
+    from components.progress import say
+    from components.termination import one_sentence
+    from components.tuning.checking import parse_experiment
+    from components.tuning.cluster import connect, search_on_cluster, with_data
+
+    with one_sentence():
+        values = {
+            "--profile": profile,
+            "--backbone": backbone,
+            "--max-length": str(max_length),
+            "--seed": str(seed),
+        }
+        document = with_data(parse_experiment(experiment), dataset.uri, values)
+        outcome = search_on_cluster(connect(namespace), document, timeout_seconds)
+    say(f"best of the search: {outcome.assignments}")
+    return {**given, **outcome.assignments}

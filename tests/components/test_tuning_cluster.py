@@ -1,0 +1,182 @@
+"""The search on a cluster: the real Kubernetes client against a small API server that behaves like Katib's."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import dsl
+
+from components.tuning.checking import check_experiment, read_experiment
+from components.tuning.cluster import SearchFailed, connect, search_on_cluster, with_data
+from components.tuning.component import tune
+from components.tuning.experiment import Outcome, primary_container
+from predictor.errors import InputError
+from tests.components.test_tuning_experiment import MANIFEST
+from tests.katib import DONE, NAMESPACE, RUNNING, FakeCluster, condition, refusal, serving
+from tests.tuning import document, experiment
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    with serving(FakeCluster([DONE]), tmp_path / "kubeconfig") as fake:
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield fake
+
+
+def search(timeout: float = 20, **spec: Any) -> Outcome:
+    return search_on_cluster(connect(), document(**spec), timeout, interval=0.05)
+
+
+def test_the_best_trial_comes_back_and_nothing_stays(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.statuses = [{}, RUNNING, RUNNING, DONE]
+    outcome = search()
+    assert outcome.assignments == {"learning_rate": "0.0123"} and outcome.best_trial == "toy-x7k2"
+    assert outcome.objective == 0.91 and outcome.metrics == {"validation_accuracy": 0.91, "validation_loss": 0.3}
+    assert outcome.counts == {"succeeded": 2, "stopped": 1, "failed": 0}
+    assert cluster.experiments == {} and cluster.seen[-1][0] == "DELETE"
+    lines = capsys.readouterr().out.splitlines()
+    assert f"Katib experiment {NAMESPACE}/toy-" in lines[0]
+    assert sum("1/3 trials ended, 2 run" in line for line in lines) == 1  # said once, though seen twice
+    assert "3/3 trials ended, 0 run, best validation_accuracy 0.9100" in lines[-1]
+
+
+def test_what_is_posted_is_the_file_under_a_name_of_its_own(cluster: FakeCluster) -> None:
+    search(), search()
+    one, two = cluster.posted
+    names = [one["metadata"].pop("name"), two["metadata"].pop("name")]
+    assert len(set(names)) == 2 and all(name.startswith("toy-") and len(name) <= 40 for name in names)
+    assert one["metadata"] == {"namespace": NAMESPACE} and one["spec"] == document()["spec"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "message"),
+    [
+        ([RUNNING, {"conditions": [condition("Failed", "max failed count")]}], r"failed \(max failed count\): look at"),
+        ([{"conditions": [condition("Succeeded")]}], "ended without a best trial: look whether its trials print"),
+    ],
+)
+def test_a_search_that_fails_says_why_and_is_tidied_up(cluster: FakeCluster, statuses: list[Any], message: str) -> None:
+    cluster.statuses = statuses
+    with pytest.raises(SearchFailed, match=message):
+        search()
+    assert cluster.experiments == {} and cluster.seen[-1][0] == "DELETE"
+
+
+def test_time_that_is_up_ends_the_search_on_the_cluster_too(cluster: FakeCluster) -> None:
+    cluster.statuses = [RUNNING]
+    with pytest.raises(
+        SearchFailed, match=r"not done after 0.2 seconds \(1/3 trials ended, 2 run\): give it more time"
+    ):
+        search(timeout=0.2)
+    assert cluster.experiments == {}
+
+
+def test_a_server_that_stumbles_is_asked_again(cluster: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    cluster.statuses = [503, 429, DONE]
+    assert search().assignments
+    assert "the cluster answers 503" in capsys.readouterr().out
+
+
+def test_an_experiment_that_somebody_deletes(cluster: FakeCluster) -> None:
+    cluster.on_create = (201, {})  # taken, and gone at the first look
+    with pytest.raises(SearchFailed, match="was deleted while it ran"):
+        search()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (refusal(404, "the server could not find the requested resource"), "the cluster has no Katib"),
+        ((404, {}), "the cluster has no Katib"),
+        (refusal(404, 'namespaces "team-a" not found', name="team-a"), "namespace team-a does not exist"),
+        (refusal(403, "user may not create"), r"forbids it in namespace team-a \(user may not create\): let this"),
+        (refusal(400, 'admission webhook denied: "bad"'), r"Katib refuses the experiment \(admission webhook denied"),
+    ],
+)
+def test_refusals_are_sentences(cluster: FakeCluster, answer: tuple[int, Any], message: str) -> None:
+    cluster.on_create = answer
+    with pytest.raises(InputError, match=message) as caught:
+        search()
+    assert not isinstance(caught.value, SearchFailed) and "\n" not in str(caught.value)
+
+
+def test_no_cluster_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"no cluster can be had from .*none .* pigeonhole tune --local"):
+        connect()
+
+
+def test_a_bad_experiment_never_reaches_the_cluster(cluster: FakeCluster) -> None:
+    with pytest.raises(InputError, match="maxTrialCount is missing"):
+        search(maxTrialCount=None)
+    assert cluster.seen == []
+
+
+def test_data_in_object_storage_needs_no_volume() -> None:
+    read = read_experiment(MANIFEST)
+    changed = with_data(read, "minio://bucket/run/dataset", {"--backbone": "distilbert-base-uncased"})
+    assert check_experiment(changed).argument("--data") == "minio://bucket/run/dataset"
+    assert check_experiment(changed).argument("--backbone") == "distilbert-base-uncased"
+    pod = changed["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["scratch"]
+    assert [mount["name"] for mount in primary_container(changed)["volumeMounts"]] == ["scratch"]
+    mounted = with_data(read, "/mnt/other", {})
+    assert mounted["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["volumes"][0]["name"] == "dataset"
+
+
+def test_white_space_that_katib_would_tear_apart_is_refused() -> None:
+    with pytest.raises(InputError, match="--data '/mnt/my data' has white space"):
+        with_data(experiment(), "/mnt/my data", {})
+
+
+def test_a_step_that_is_ended_deletes_its_search(cluster: FakeCluster, tmp_path: Path) -> None:
+    cluster.statuses = [RUNNING]
+    script = """
+from components.tuning.cluster import connect, search_on_cluster
+from tests.tuning import document
+search_on_cluster(connect(), document(), 600, interval=0.2)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig"), "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert any("trials ended" in line for line in lines if "Katib experiment" not in line)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert cluster.experiments == {}
+
+
+def test_the_step_without_an_experiment_hands_on_what_it_was_given() -> None:
+    nowhere = dsl.Dataset(uri="/none")
+    assert tune.python_func(dataset=nowhere) == {}
+    assert tune.python_func(dataset=nowhere, hyperparameters={"epochs": 3.0}) == {"epochs": "3.0"}
+
+
+def test_the_step_searches_with_the_runs_own_settings(cluster: FakeCluster) -> None:
+    found = tune.python_func(
+        dataset=dsl.Dataset(uri="s3://bucket/dataset"), experiment=MANIFEST.read_text(), profile="full",
+        hyperparameters={"epochs": "3", "learning_rate": "1"}, backbone="distilbert-base-uncased", max_length=64,
+        seed=7,
+    )  # fmt: skip
+    assert found == {"epochs": "3", "learning_rate": "0.0123"}
+    posted = check_experiment({**cluster.posted[0], "metadata": {"name": "x"}})
+    flags = ("--data", "--profile", "--backbone", "--max-length", "--seed")
+    assert [posted.argument(flag) for flag in flags] == [
+        "s3://bucket/dataset", "full", "distilbert-base-uncased", "64", "7",
+    ]  # fmt: skip
+
+
+def test_the_step_leaves_a_sentence(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIGEONHOLE_TERMINATION_LOG", str(tmp_path / "message"))
+    cluster.statuses = [{"conditions": [condition("Failed", "no luck")]}]
+    with pytest.raises(SystemExit):
+        tune.python_func(dataset=dsl.Dataset(uri="s3://b/d"), experiment=yaml.safe_dump(document()))
+    assert "failed (no luck)" in (tmp_path / "message").read_text()

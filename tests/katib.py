@@ -1,0 +1,119 @@
+"""A stand-in for a cluster's API server: the paths of Katib's Experiments, over real HTTP."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+NAMESPACE = "team-a"
+
+
+@dataclass
+class FakeCluster:
+    """What the server has seen, and what it will answer."""
+
+    statuses: list[Any] = field(default_factory=list)
+    """Given out one a look, the last one for ever; a number is an HTTP error."""
+    on_create: tuple[int, dict[str, Any]] | None = None
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    posted: list[dict[str, Any]] = field(default_factory=list)
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def refusal(code: int, message: str, **details: Any) -> tuple[int, dict[str, Any]]:
+    return code, {"kind": "Status", "status": "Failure", "code": code, "message": message, "details": details}
+
+
+@contextmanager
+def serving(cluster: FakeCluster, kubeconfig: Path) -> Iterator[FakeCluster]:
+    """Serve the cluster and write a kubeconfig that leads to it."""
+    root = f"/apis/kubeflow.org/v1beta1/namespaces/{NAMESPACE}/experiments"
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def _answer(self, code: int, body: Any) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            cluster.seen.append(("POST", self.path))
+            cluster.posted.append(body)
+            if cluster.on_create:
+                self._answer(*cluster.on_create)
+            elif self.path != root:
+                self._answer(*refusal(404, "the server could not find the requested resource"))
+            else:
+                cluster.experiments[body["metadata"]["name"]] = body
+                self._answer(201, body)
+
+        def do_GET(self) -> None:
+            name = self.path.removeprefix(f"{root}/")
+            cluster.seen.append(("GET", self.path))
+            if name not in cluster.experiments:
+                self._answer(*refusal(404, "not found", name=name))
+                return
+            status = cluster.statuses.pop(0) if len(cluster.statuses) > 1 else cluster.statuses[0]
+            if isinstance(status, int):
+                self._answer(*refusal(status, "not now"))
+            else:
+                self._answer(200, {**cluster.experiments[name], "status": status})
+
+        def do_DELETE(self) -> None:
+            cluster.seen.append(("DELETE", self.path))
+            cluster.experiments.pop(self.path.removeprefix(f"{root}/"), None)
+            self._answer(200, {"kind": "Status", "status": "Success"})
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "fake",
+        "clusters": [{"name": "fake", "cluster": {"server": address}}],
+        "users": [{"name": "fake", "user": {}}],
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake", "namespace": NAMESPACE}}],
+    }
+    kubeconfig.write_text(yaml.safe_dump(content))
+    try:
+        yield cluster
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def condition(kind: str, message: str = "") -> dict[str, str]:
+    return {"type": kind, "status": "True", "message": message}
+
+
+RUNNING = {"conditions": [condition("Created"), condition("Running")], "trialsRunning": 2, "trialsSucceeded": 1}
+DONE = {
+    "conditions": [{"type": "Running", "status": "False"}, condition("Succeeded", "max trial count has reached")],
+    "trialsSucceeded": 2,
+    "trialsEarlyStopped": 1,
+    "currentOptimalTrial": {
+        "bestTrialName": "toy-x7k2",
+        "parameterAssignments": [{"name": "learning_rate", "value": "0.0123"}],
+        "observation": {
+            "metrics": [
+                {"name": "validation_accuracy", "min": "0.5", "max": "0.91", "latest": "0.9"},
+                {"name": "validation_loss", "min": "0.3", "max": "0.7", "latest": "unavailable"},
+            ]
+        },
+    },
+}
