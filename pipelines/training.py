@@ -41,6 +41,7 @@ def training(
     seed: int = 42,
     mlflow_tracking_uri: str = "",
     checkpoint_root: str = "",
+    num_nodes: int = 1,
 ) -> Trained:
     """Train a text classifier.
 
@@ -55,6 +56,7 @@ def training(
         seed: fixes the split, the initial head, dropout and the order of the rows.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
         checkpoint_root: folder or object storage URI that outlives the pods; killed training goes on from there.
+        num_nodes: machines that fine-tune together, as a TrainJob; they share checkpoint_root, an object storage URI.
     """
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
@@ -65,7 +67,7 @@ def training(
     baseline = train_baseline(dataset=dataset, profile=profile, seed=seed).set_display_name("Linear baseline").outputs
     tuned = fine_tune(
         dataset=dataset, pipeline_run=run, profile=profile, backbone=backbone, max_length=max_length, seed=seed,
-        mlflow_tracking_uri=mlflow_tracking_uri, checkpoint_root=checkpoint_root,
+        mlflow_tracking_uri=mlflow_tracking_uri, checkpoint_root=checkpoint_root, num_nodes=num_nodes,
     ).set_display_name("Fine-tune").outputs  # fmt: skip
     exported = export(
         dataset=dataset, checkpoint=tuned["checkpoint"], baseline_accuracy=baseline["Output"], task=name
