@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from kfp import compiler
 
-from components import STEPS_IMAGE
+from components import IMAGE_VARIABLE, STEPS_IMAGE
 from pipelines.training import training
 
 PIPELINES = {"training": training}
@@ -32,6 +32,7 @@ def _compile(name: str, out: Path, image: str) -> Path:
     documents = list(yaml.safe_load_all(aside.read_text()))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         executor["container"]["image"] = image
+        executor["container"].setdefault("env", []).append({"name": IMAGE_VARIABLE, "value": image})
     aside.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True))
     os.replace(aside, file)
     return file

@@ -44,6 +44,8 @@ def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
         InputError: a step found its input bad.
         StepFailed: a step failed otherwise.
     """
+    if parameters.get("num_nodes", 1) > 1:
+        raise InputError("num_nodes is more than 1, but this is one machine: compile the pipeline and submit it")
     out = out.resolve()
     with _workspace(out) as work:
         sentence = work / "termination-message"

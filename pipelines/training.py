@@ -44,6 +44,7 @@ def training(
     hyperparameters: Dict[str, str] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
     mlflow_tracking_uri: str = "",
     checkpoint_root: str = "",
+    num_nodes: int = 1,
 ) -> Trained:
     """Train a text classifier.
 
@@ -60,6 +61,7 @@ def training(
         hyperparameters: values by name, such as learning_rate, numbers as text; a search overrides them.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
         checkpoint_root: folder or object storage URI that outlives the pods; killed training goes on from there.
+        num_nodes: machines that fine-tune together, as a TrainJob; they share checkpoint_root, an object storage URI.
     """
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
@@ -77,6 +79,7 @@ def training(
     tuned = fine_tune(
         dataset=dataset, pipeline_run=run, profile=profile, backbone=backbone, max_length=max_length, seed=seed,
         hyperparameters=chosen, mlflow_tracking_uri=mlflow_tracking_uri, checkpoint_root=checkpoint_root,
+        num_nodes=num_nodes,
     ).set_display_name("Fine-tune").outputs  # fmt: skip
     exported = export(
         dataset=dataset, checkpoint=tuned["checkpoint"], baseline_accuracy=baseline["Output"], task=name

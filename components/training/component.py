@@ -54,6 +54,7 @@ def fine_tune(
     hyperparameters: Dict[str, str] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
     mlflow_tracking_uri: str = "",
     checkpoint_root: str = "",
+    num_nodes: int = 1,
 ) -> float:
     """Fine-tune a pretrained encoder on the training rows and keep its best epoch.
 
@@ -69,10 +70,12 @@ def fine_tune(
         hyperparameters: set by name, numbers as text; the recipe's for those that are missing.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
         checkpoint_root: folder or object storage URI that outlives the pod; a run that was killed goes on from there.
+        num_nodes: machines that train together; with more than one this step posts a TrainJob and waits for it.
 
     Returns:
         The best validation accuracy, a share of 1.
     """
+    import json
     from dataclasses import asdict
     from pathlib import Path
 
@@ -97,9 +100,20 @@ def fine_tune(
             )
             mlflow.set_tag("data_digest", data.digest)
             out = Path(checkpoint.path)
-            history = fine_tune(
-                folder, train, data.validation, data.labels, recipe, out, seed, log_epoch, checkpoint_root
-            )
+            if num_nodes > 1:
+                from components.training.trainjob import Machines, train_on_cluster
+
+                options = {
+                    "backbone": backbone, "profile": profile, "max-length": str(max_length), "seed": str(seed),
+                    "checkpoints": checkpoint_root, "hyperparameters": json.dumps(assigned),
+                }  # fmt: skip
+                history = train_on_cluster(Machines(num_nodes), Path(dataset.path), out, pipeline_run, options)
+                for row in history:
+                    log_epoch(row)
+            else:
+                history = fine_tune(
+                    folder, train, data.validation, data.labels, recipe, out, seed, log_epoch, checkpoint_root
+                )
     best = max(history, key=lambda row: row.validation_accuracy)
     metrics.log_metric("validation_accuracy", best.validation_accuracy)
     metrics.log_metric("texts_per_second", best.texts_per_second)

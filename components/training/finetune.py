@@ -5,18 +5,23 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from components.data.dataset import Split
 from components.progress import Progress, say
 from components.training.backbone import load_classifier
 from components.training.batches import token_batches
 from components.training.checkpoint import Checkpoint
+from components.training.distributed import World
+from components.training.objective import Objective
+from components.training.optimiser import build_optimiser
 from components.training.precision import Precision, choose_precision
 from components.training.recipe import HISTORY_FILE, Epoch, Recipe
 from predictor.engine import pad
@@ -40,7 +45,9 @@ def fine_tune(
 ) -> list[Epoch]:
     """Fine-tune and keep the weights of the best epoch by validation accuracy.
 
-    A run that was killed goes on from its last checkpoint and ends with the same weights as one that was not.
+    A run that was killed goes on from its last checkpoint and ends with the same weights as one that was not. Under
+    torchrun all processes train one model: a batch holds `batch_tokens` for each of them, and what comes out is what
+    one process with so large a batch makes.
 
     Args:
         backbone: folder with weights and tokenizer.
@@ -50,52 +57,72 @@ def fine_tune(
         recipe: hyper-parameters.
         out: folder to write: `config.json`, `model.safetensors`, tokenizer files and `training.json`.
         seed: fixes initial head, dropout and order; on one machine two runs give the same weights.
-        on_epoch: told each finished epoch, those before a resumption again.
+        on_epoch: told each finished epoch, those before a resumption again; in the first process only.
         checkpoints: folder or fsspec URI for the state between epochs; empty for none.
 
     Raises:
         InputError: the backbone cannot be loaded or takes fewer tokens than the recipe, the loss is no longer a
-            number, or a checkpoint cannot be written. The last good checkpoint stays.
+            number, or a checkpoint or `out` cannot be written. The last good checkpoint stays. Every process raises it.
     """
-    torch.manual_seed(seed)
-    model = load_classifier(backbone, labels)
-    tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True)
-    longest = model.config.max_position_embeddings
-    if recipe.max_length > longest:
-        raise InputError(f"--max-length {recipe.max_length} is more than the {longest} tokens of backbone {backbone}")
-    tokenizer.model_max_length = recipe.max_length
-    job = {
-        "backbone": str(backbone),
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "labels": list(labels),
-        "rows": hashlib.sha256("\0".join([*train.texts, *train.labels, *validation.texts]).encode()).hexdigest(),
-    }
-    training = _Training(
-        model,
-        Encoder(backbone, recipe.max_length),
-        int(tokenizer.pad_token_id or 0),
-        (train.texts, train.label_ids(labels)),
-        (validation.texts, validation.label_ids(labels)),
-        recipe,
-        seed,
-        Checkpoint(checkpoints, job),
-    )
-    training.run(on_epoch)
-    out.mkdir(parents=True, exist_ok=True)
+    with World.join() as world:
+        with world.together():
+            world.take_gpu()
+            torch.manual_seed(seed)
+            model = load_classifier(backbone, labels)
+            if not world.first:
+                torch.manual_seed(seed + world.rank)  # the same weights, but not the same dropout on other rows
+            tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True)
+            longest = model.config.max_position_embeddings
+            if recipe.max_length > longest:
+                raise InputError(
+                    f"--max-length {recipe.max_length} is more than the {longest} tokens of backbone {backbone}"
+                )
+            tokenizer.model_max_length = recipe.max_length
+            rows = "\0".join([*train.texts, *train.labels, *validation.texts])
+            job = {
+                "backbone": str(backbone),
+                "recipe": asdict(recipe),
+                "seed": seed,
+                "labels": list(labels),
+                "rows": hashlib.sha256(rows.encode()).hexdigest(),
+                "processes": world.size,
+            }
+            training = _Training(
+                model,
+                Encoder(backbone, recipe.max_length),
+                int(tokenizer.pad_token_id or 0),
+                (train.texts, train.label_ids(labels)),
+                (validation.texts, validation.label_ids(labels)),
+                recipe,
+                seed,
+                Checkpoint(checkpoints, job),
+                world,
+            )
+        world.agree(job)
+        with world.together():
+            training.run(on_epoch)
+        world.once(partial(_keep, training, model, tokenizer, out))
+        return training.history
+
+
+def _keep(training: "_Training", model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     model.load_state_dict(training.best)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
     record = {
         "precision": training.precision.name,
         "precision_reason": training.precision.reason,
         "device": str(training.precision.device),
-        "recipe": asdict(recipe),
+        "processes": training.world.size,
+        "recipe": asdict(training.recipe),
         "history": [asdict(row) for row in training.history],
     }
-    (out / HISTORY_FILE).write_text(json.dumps(record, indent=2))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        (out / HISTORY_FILE).write_text(json.dumps(record, indent=2))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the model cannot be written to {out} ({error}): make room there and run again") from error
     training.checkpoint.remove()
-    return training.history
 
 
 class _Training:
@@ -110,6 +137,7 @@ class _Training:
         recipe: hyper-parameters.
         seed: fixes the order of rows.
         checkpoint: where the state goes.
+        world: the processes that train together.
     """
 
     def __init__(
@@ -122,38 +150,43 @@ class _Training:
         recipe: Recipe,
         seed: int,
         checkpoint: Checkpoint,
+        world: World,
     ) -> None:
         self.precision: Precision = choose_precision()
-        self.recipe, self.checkpoint, self._pad_id = recipe, checkpoint, pad_id
+        self.recipe, self.checkpoint, self.world, self._pad_id = recipe, checkpoint, world, pad_id
         self._device = self.precision.device
         self._model = model.to(self._device)  # type: ignore[arg-type]
-        self._ids, self._targets = encoder(train[0]), torch.tensor(train[1])
+        self._ids = encoder(train[0])
         self._validation_ids, self._validation_targets = encoder(validation[0]), validation[1]
         lengths = [len(ids) for ids in self._ids]
-        self._plan = [list(token_batches(lengths, recipe.batch_tokens, seed, epoch)) for epoch in range(recipe.epochs)]
+        budget = recipe.batch_tokens * world.size
+        self._plan = [list(token_batches(lengths, budget, seed, epoch)) for epoch in range(recipe.epochs)]
         steps = sum(map(len, self._plan))
         say(f"{self.precision.name} on {self._device.type}, since {self.precision.reason}")
+        if world.size > 1:
+            say(f"{world.size} processes train together, {budget:,} tokens a batch")
         say(f"{len(lengths):,} texts, {sum(lengths):,} tokens, {recipe.epochs} epochs, {steps:,} steps")
-        self._optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-        warmup = max(1, round(recipe.warmup * steps))
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimiser, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
-        )
-        self._loss = torch.nn.CrossEntropyLoss(
-            weight=_balance(self._targets, len(model.config.id2label or ())) if recipe.balance_classes else None,
-            label_smoothing=recipe.label_smoothing,
-        ).to(self._device)
+        self._optimiser, self._schedule = build_optimiser(model, recipe, steps)
+        classes = len(model.config.id2label or ())
+        self._objective = Objective(torch.tensor(train[1]), classes, recipe, self._device)
         self.history: list[Epoch] = []
         self.best: dict[str, torch.Tensor] = {}
         self._next = 0
         """The batch of the running epoch that comes next."""
-        self._total, self._seen, self._seconds = 0.0, 0, 0.0
+        self._total, self._seen, self._seconds, self._saved = 0.0, 0, 0.0, 0.0
 
     def run(self, on_epoch: Callable[[Epoch], None]) -> None:
         """Train from where the checkpoint says, or from the start, to the end."""
         self._resume()
+        self._parallel = self.world.parallel(self._model)
+        try:
+            self._run(on_epoch)
+        finally:
+            self._parallel = self._model
+
+    def _run(self, on_epoch: Callable[[Epoch], None]) -> None:
         for row in self.history:
-            on_epoch(row)
+            self.world.once(partial(on_epoch, row))
         progress = Progress("fine-tune", self.recipe.epochs * len(self._ids), done=self._texts_done())
         while len(self.history) < self.recipe.epochs and not self._stale():
             done = self._epoch(progress)
@@ -161,16 +194,16 @@ class _Training:
             if done.validation_accuracy >= max(row.validation_accuracy for row in self.history):
                 self.best = {name: value.detach().cpu().clone() for name, value in self._model.state_dict().items()}
             self._next, self._total, self._seen, self._seconds = 0, 0.0, 0, 0.0
-            self.checkpoint.save(self._state())
+            self._save()
             say(
                 f"epoch {done.epoch}: train loss {done.train_loss:.3f}, validation loss {done.validation_loss:.3f}, "
                 f"validation accuracy {done.validation_accuracy:.2%}, {done.texts_per_second:.0f} texts/s"
             )
-            on_epoch(done)
+            self.world.once(partial(on_epoch, done))
 
     def _epoch(self, progress: Progress) -> Epoch:
         self._model.train()
-        started = saved = time.monotonic()
+        started = self._saved = time.monotonic()
         before = self._seconds
         batches = self._plan[len(self.history)]
         while self._next < len(batches):
@@ -181,26 +214,26 @@ class _Training:
             now = time.monotonic()
             self._seconds = before + now - started
             progress(self._texts_done(), f"loss {self._total / self._seen:.3f}")
-            if now - saved >= CHECKPOINT_SECONDS and self._next < len(batches):
-                self.checkpoint.save(self._state())
-                saved = time.monotonic()
+            if self._next < len(batches) and self.world.once(self._due):
+                self._save()
         loss, accuracy = self._validate()
         rate = self._seen / max(self._seconds, 1e-9)
         return Epoch(len(self.history) + 1, self._total / self._seen, loss, accuracy, self._seconds, rate)
 
     def _step(self, batch: list[int]) -> float:
-        """Learn from one batch and return its mean loss."""
-        tokens, mask = (torch.from_numpy(part) for part in pad([self._ids[row] for row in batch], self._pad_id))
+        """Learn from one batch, each process from its share, and return the mean loss of all of it."""
+        rows, counts = self.world.share(batch)
+        tokens, mask = (torch.from_numpy(part) for part in pad([self._ids[row] for row in rows], self._pad_id))
         with self.precision.autocast():
-            logits = self._model(input_ids=tokens.to(self._device), attention_mask=mask.to(self._device)).logits
-        loss = self._loss(logits.float(), self._targets[batch].to(self._device))
-        value = float(loss.detach())
+            logits = self._parallel(input_ids=tokens.to(self._device), attention_mask=mask.to(self._device)).logits
+        loss = self._objective(logits, rows, batch) * counts
+        (value,) = self.world.sum(float(loss.detach()))
         if not np.isfinite(value):
             raise InputError(
                 f"the loss became {value} in epoch {len(self.history) + 1}: lower the learning rate "
                 f"(now {self.recipe.learning_rate:g}) or look for broken rows in the training data"
             )
-        loss.backward()
+        (loss * self.world.size).backward()  # the processes average their gradients; here they must add up
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self.recipe.gradient_norm)
         self._optimiser.step()
         self._schedule.step()
@@ -214,7 +247,7 @@ class _Training:
         ids, targets = self._validation_ids, self._validation_targets
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         loss, right = 0.0, 0
-        for start in range(0, len(order), 32):
+        for start in range(32 * self.world.rank, len(order), 32 * self.world.size):
             rows = order[start : start + 32]
             tokens, mask = (torch.from_numpy(part) for part in pad([ids[row] for row in rows], self._pad_id))
             with self.precision.autocast():
@@ -222,7 +255,8 @@ class _Training:
             truth = torch.tensor([targets[row] for row in rows], device=self._device)
             loss += float(torch.nn.functional.cross_entropy(logits.float(), truth, reduction="sum"))
             right += int((logits.argmax(-1) == truth).sum())
-        return loss / len(ids), right / len(ids)
+        loss, accuracy = (total / len(ids) for total in self.world.sum(loss, right))
+        return loss, accuracy
 
     def _texts_done(self) -> int:
         return len(self.history) * len(self._ids) + self._seen
@@ -237,19 +271,27 @@ class _Training:
             say(f"stopping early: no better validation accuracy for {waited} epochs")
         return waited >= self.recipe.patience
 
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved >= CHECKPOINT_SECONDS
+
+    def _save(self) -> None:
+        self.world.once(partial(self.checkpoint.save, self._state()))
+        self._saved = time.monotonic()
+
     def _state(self) -> dict[str, Any]:
+        cuda = [torch.cuda.get_rng_state()] if self._device.type == "cuda" else []
         return {
             "model": self._model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
             "best": self.best,
             "history": [asdict(row) for row in self.history],
-            "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [])],
+            "random": self.world.gather([torch.get_rng_state(), *cuda]),
             "epoch": {"next": self._next, "total": self._total, "seen": self._seen, "seconds": self._seconds},
         }
 
     def _resume(self) -> None:
-        state = self.checkpoint.load()
+        state = self.world.once(self.checkpoint.load)
         if state is None:
             return
         self._model.load_state_dict(state["model"])
@@ -257,25 +299,12 @@ class _Training:
         self._schedule.load_state_dict(state["schedule"])
         self.best = state["best"]
         self.history = [Epoch(**row) for row in state["history"]]
-        cpu, *cuda = state["random"]
+        cpu, *cuda = state["random"][self.world.rank]
         torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        for states in cuda:
+            torch.cuda.set_rng_state(states)
         epoch = state["epoch"]
         self._next, self._total, self._seen, self._seconds = (
             epoch[name] for name in ("next", "total", "seen", "seconds")
         )
         say(f"going on from the checkpoint in epoch {len(self.history) + 1}, batch {self._next + 1}")
-
-
-def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay matrices only: biases and norms are scales, not weights (as in the BERT paper's recipe)."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-def _balance(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return the weight of each class: 1 on average over the rows, and inverse to the class's share."""
-    counts = torch.bincount(targets, minlength=classes).float()
-    return len(targets) / (classes * counts.clamp(min=1))

@@ -13,7 +13,8 @@ from components.data.prepare import prepare
 from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 from components.training.baseline import load_baseline, train_baseline
-from components.training.finetune import _balance, fine_tune
+from components.training.finetune import fine_tune
+from components.training.objective import balance
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 
@@ -81,7 +82,7 @@ def test_label_smoothing_keeps_confidence_down(backbone: Path, dataset: Dataset,
 
 
 def test_balancing_gives_a_rare_class_its_weight() -> None:
-    weights = _balance(torch.tensor([0] * 90 + [1] * 10), 2)
+    weights = balance(torch.tensor([0] * 90 + [1] * 10), 2)
     assert weights.tolist() == pytest.approx([100 / 180, 5.0])
 
 

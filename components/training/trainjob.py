@@ -1,0 +1,255 @@
+"""Training on several machines of a cluster: a TrainJob of Kubeflow Trainer, posted, followed and removed.
+
+The job's machines share no disk with the step that waits for them, nor with each other. What they share is object
+storage, an fsspec URI: the step puts the data there, the job's containers fetch it, and the first of them puts the
+model there. They need three things that only the platform can give:
+
+- the driver for that storage (s3fs, gcsfs, adlfs) in the steps' image, and a way in: AWS_ACCESS_KEY_ID and
+  AWS_SECRET_ACCESS_KEY in a Secret named `pigeonhole-storage`, or a service account that needs no keys;
+- the backbone: the embedded one, a folder in the image, or a hub that the machines reach;
+- for the step's service account, leave to create, get and delete `trainjobs.trainer.kubeflow.org`.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from components import IMAGE_VARIABLE, STEPS_IMAGE
+from components.data.dataset import REPORT_FILE
+from components.progress import say
+from components.training.launch import FAILURE_FILE
+from components.training.recipe import HISTORY_FILE, Epoch
+from components.training.staging import download, is_remote, read_text, remove, upload
+from predictor.errors import InputError
+
+GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
+RUNTIME = "torch-distributed"
+SECRET = "pigeonhole-storage"
+# Said of the storage and no secret, so copied as they are.
+_COPIED = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_POD_LABEL = "jobset.sigs.k8s.io/jobset-name"
+# An API server that is upgraded is away for a few minutes.
+_SILENCE_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Machines:
+    """How many machines train, and what each of them has."""
+
+    nodes: int
+    gpus: int = 0
+    """GPUs of each machine, one process each; without any, a machine runs one process."""
+    resources: Mapping[str, str] = field(default_factory=lambda: {"cpu": "4", "memory": "8Gi"})
+
+
+def train_job(name: str, image: str, machines: Machines, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """Return the TrainJob that runs `components.training.launch` on the machines.
+
+    Args:
+        name: of the object; its pods are NAME-node-0-0, NAME-node-0-1 and so on.
+        image: the steps' container image.
+        machines: how many, how large.
+        arguments: the program's options by name, without dashes.
+    """
+    resources = {**machines.resources, **({"nvidia.com/gpu": str(machines.gpus)} if machines.gpus else {})}
+    env: list[dict[str, Any]] = [{"name": key, "value": os.environ[key]} for key in _COPIED if key in os.environ]
+    for key in _KEYS:
+        reference = {"name": SECRET, "key": key, "optional": True}
+        env.append({"name": key, "valueFrom": {"secretKeyRef": reference}})
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "TrainJob",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "pigeonhole"}},
+        "spec": {
+            "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
+            "trainer": {
+                "image": image,
+                # Trainer's torch plugin sets PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR and more, which torchrun reads.
+                "command": ["torchrun", "-m", "components.training.launch"],
+                "args": [f"--{option}={value}" for option, value in arguments.items()],
+                "numNodes": machines.nodes,
+                "numProcPerNode": max(1, machines.gpus),
+                "env": env,
+                # Both: without requests Trainer 2.3 takes numProcPerNode for 1.
+                "resourcesPerNode": {"requests": resources, "limits": resources},
+            },
+        },
+    }
+
+
+def train_on_cluster(machines: Machines, data: Path, out: Path, run: str, arguments: Mapping[str, str]) -> list[Epoch]:
+    """Fine-tune on several machines and return the training history.
+
+    Args:
+        machines: how many, how large.
+        data: the dataset artifact's folder.
+        out: folder to put the model into.
+        run: id of the pipeline run; a step that is tried again finds the job that it posted before.
+        arguments: options of `components.training.launch`, except data and out; `checkpoints` is the object storage
+            that all machines share.
+
+    Raises:
+        InputError: there is no cluster or no shared storage, or the job failed; one sentence says why.
+    """
+    shared = arguments.get("checkpoints", "")
+    if not is_remote(shared):
+        raise InputError(
+            f"num_nodes is {machines.nodes}, but checkpoint_root '{shared}' is no place that machines share: "
+            "give the pipeline a URI such as s3://bucket/checkpoints, or train with num_nodes 1"
+        )
+    api, namespace = _cluster(machines)
+    identity = json.dumps([run, machines.nodes, dict(arguments)], sort_keys=True)
+    name = f"pigeonhole-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+    place = f"{shared.rstrip('/')}/{name}"
+    image = os.environ.get(IMAGE_VARIABLE, STEPS_IMAGE)
+    job = train_job(name, image, machines, {**arguments, "data": f"{place}/data", "out": f"{place}/out"})
+    try:
+        if not read_text(f"{place}/data/{REPORT_FILE}"):
+            upload(data, f"{place}/data", last=REPORT_FILE)
+        run_to_end(api, namespace, job, failure=lambda: read_text(f"{place}/out/{FAILURE_FILE}"))
+        download(f"{place}/out", out)
+    finally:
+        with suppress(InputError):  # leftovers are no reason to lose a model, nor to hide why there is none
+            remove(place)
+    return [Epoch(**row) for row in json.loads((out / HISTORY_FILE).read_text())["history"]]
+
+
+def run_to_end(
+    api: client.CustomObjectsApi,
+    namespace: str,
+    job: Mapping[str, Any],
+    failure: Callable[[], str] = lambda: "",
+    every: float = 10.0,
+) -> None:
+    """Post the job, wait until it is complete, and delete it in any case.
+
+    Args:
+        api: of the cluster.
+        namespace: where the job goes.
+        job: the TrainJob.
+        failure: returns the sentence that a container left, or nothing. Kubernetes would start failed containers
+            again and again, though the input stays as bad as it was.
+        every: seconds between two looks.
+
+    Raises:
+        InputError: the job cannot be posted, failed, or is gone.
+    """
+    name, nodes = job["metadata"]["name"], job["spec"]["trainer"]["numNodes"]
+    _post(api, namespace, job)
+    try:
+        with _deleting_on_sigterm():
+            say(f"TrainJob {name}, {nodes} machines: kubectl -n {namespace} logs -f -l {_POD_LABEL}={name}")
+            _follow(api, namespace, name, failure, every)
+    finally:
+        with suppress(ApiException, HTTPError):  # it is gone, or the API server is: neither may hide what went before
+            api.delete_namespaced_custom_object(
+                GROUP, VERSION, namespace, PLURAL, name, propagation_policy="Background"
+            )  # fmt: skip
+
+
+def _post(api: client.CustomObjectsApi, namespace: str, job: Mapping[str, Any]) -> None:
+    name = job["metadata"]["name"]
+    try:
+        api.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, dict(job))
+    except (ApiException, HTTPError) as error:
+        status = getattr(error, "status", 0)
+        if status == 409:
+            say(f"TrainJob {name} is there already, from a try before this one: following it")
+            return
+        advice = {
+            403: "let the step's service account create, get and delete trainjobs.trainer.kubeflow.org",
+            404: "install Kubeflow Trainer, or train with num_nodes 1",
+        }.get(status, "look at the API server's answer")
+        raise InputError(
+            f"TrainJob {name} cannot be posted to namespace {namespace} ({_reason(error)}): {advice}"
+        ) from error
+
+
+def _follow(api: client.CustomObjectsApi, namespace: str, name: str, failure: Callable[[], str], every: float) -> None:
+    heard, shown = time.monotonic(), ""
+    while True:
+        try:
+            found = api.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
+            heard = time.monotonic()
+        except (ApiException, HTTPError) as error:
+            if getattr(error, "status", 0) == 404:
+                raise InputError(f"TrainJob {name} was deleted while it ran: run the pipeline again") from error
+            if time.monotonic() - heard > _SILENCE_SECONDS:
+                raise InputError(
+                    f"TrainJob {name} cannot be followed ({_reason(error)}): look at the API server and run again"
+                ) from error
+            time.sleep(every)
+            continue
+        status = found.get("status") or {}
+        true = {row["type"]: row for row in status.get("conditions") or [] if row["status"] == "True"}
+        if "Complete" in true:
+            return
+        if sentence := failure():
+            raise InputError(sentence)
+        if "Failed" in true:
+            said = true["Failed"]
+            raise InputError(
+                f"TrainJob {name} failed ({said.get('reason', '')}: {said.get('message', '')}): "
+                f"kubectl -n {namespace} get events and the logs of its pods say more"
+            )
+        state = _state(status)
+        if state != shown:
+            say(f"TrainJob {name}: {state}")
+            shown = state
+        time.sleep(every)
+
+
+def _state(status: Mapping[str, Any]) -> str:
+    jobs = status.get("jobsStatus") or []
+    active, ready = (sum(int(row.get(name) or 0) for row in jobs) for name in ("active", "ready"))
+    return f"{ready} of {active} active jobs ready" if jobs else "waiting for its machines"
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, ApiException):
+        return type(error).__name__
+    with suppress(ValueError, TypeError, AttributeError):
+        return f"{error.status} {json.loads(error.body)['message']}"
+    return f"{error.status} {error.reason}"
+
+
+def _cluster(machines: Machines) -> tuple[client.CustomObjectsApi, str]:
+    try:
+        config.load_incluster_config()
+    except config.ConfigException as error:
+        raise InputError(
+            f"num_nodes is {machines.nodes}, but this step runs on no cluster: train with num_nodes 1, or compile the "
+            "pipeline and submit it to Kubeflow"
+        ) from error
+    return client.CustomObjectsApi(), _NAMESPACE_FILE.read_text().strip()
+
+
+@contextmanager
+def _deleting_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM, which ends a pipeline run that is cancelled, into an exception, so that the job is deleted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
