@@ -244,9 +244,9 @@ def _parameter(index: int, item: Mapping[str, Any], algorithm: str) -> Parameter
     return Parameter(name, kind, (), low, high, step, distribution)
 
 
-def _number(text: str) -> Decimal | None:
+def _number(text: str | None) -> Decimal | None:
     try:
-        value = Decimal(text)
+        value = Decimal(text or "")
     except InvalidOperation:
         return None
     return value if value.is_finite() else None
