@@ -97,7 +97,7 @@ def test_one_core_runs_one_trial_at_a_time(
     search: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "available_cpus", lambda: 1)
-    lock = "mark = pathlib.Path(sys.argv[0] + '.lock'); mark.touch(exist_ok=False)\n"
+    lock = "mark = pathlib.Path(sys.argv[0] + '.lock'); mark.touch(exist_ok=False); time.sleep(0.5)\n"
     outcome = search(lock + GOOD + "mark.unlink()", maxTrialCount=3, parallelTrialCount=3)
     assert outcome.counts == {"succeeded": 3, "stopped": 0, "failed": 0}
 
