@@ -13,20 +13,19 @@ model there. They need three things that only the platform can give:
 import hashlib
 import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components import IMAGE_VARIABLE, STEPS_IMAGE
+from components.cluster import message_of, termination_raises
 from components.data.dataset import REPORT_FILE
 from components.progress import say
 from components.training.launch import FAILURE_FILE
@@ -151,7 +150,7 @@ def run_to_end(
     name, nodes = job["metadata"]["name"], job["spec"]["trainer"]["numNodes"]
     _post(api, namespace, job)
     try:
-        with _deleting_on_sigterm():
+        with termination_raises():
             say(f"TrainJob {name}, {nodes} machines: kubectl -n {namespace} logs -f -l {_POD_LABEL}={name}")
             _follow(api, namespace, name, failure, every)
     finally:
@@ -219,12 +218,8 @@ def _state(status: Mapping[str, Any]) -> str:
     return f"{ready} of {active} active jobs ready" if jobs else "waiting for its machines"
 
 
-def _reason(error: Exception) -> str:
-    if not isinstance(error, ApiException):
-        return type(error).__name__
-    with suppress(ValueError, TypeError, AttributeError):
-        return f"{error.status} {json.loads(error.body)['message']}"
-    return f"{error.status} {error.reason}"
+def _reason(error: ApiException | HTTPError) -> str:
+    return f"{error.status} {message_of(error)}" if isinstance(error, ApiException) else type(error).__name__
 
 
 def _cluster(machines: Machines) -> tuple[client.CustomObjectsApi, str]:
@@ -236,20 +231,3 @@ def _cluster(machines: Machines) -> tuple[client.CustomObjectsApi, str]:
             "pipeline and submit it to Kubeflow"
         ) from error
     return client.CustomObjectsApi(), _NAMESPACE_FILE.read_text().strip()
-
-
-@contextmanager
-def _deleting_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM, which ends a pipeline run that is cancelled, into an exception, so that the job is deleted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,21 +2,20 @@
 
 import json
 import os
-import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from components.cluster import message_of, termination_raises
 from components.progress import say
 from components.tuning.checking import check_experiment
 from components.tuning.experiment import Experiment, Outcome, primary_container
@@ -117,7 +116,7 @@ def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: fl
     body = deepcopy(dict(document))
     name = f"{experiment.name}-{uuid.uuid4().hex[:8]}"
     body["metadata"] = {**body["metadata"], "name": name, "namespace": cluster.namespace}
-    with _termination_raises():
+    with termination_raises():
         # Inside the try: a create whose answer got lost may have taken effect.
         try:
             with _explained(cluster):
@@ -227,7 +226,7 @@ def _explained(cluster: Cluster) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        message = _message(error)
+        message = message_of(error)
         where = f"namespace {cluster.namespace}"
         if error.status in (401, 403):
             raise InputError(
@@ -246,37 +245,9 @@ def _explained(cluster: Cluster) -> Iterator[None]:
         raise
 
 
-def _message(error: ApiException) -> str:
-    """Return the sentence in the API server's answer."""
-    try:
-        text = json.loads(error.body)["message"]
-    except (ValueError, KeyError, TypeError):
-        text = error.reason
-    return " ".join(str(text).split())[:300]
-
-
 def _named_object(error: ApiException) -> bool:
     """Say whether a 404 is about one experiment, not about the kind."""
     try:
         return bool(json.loads(error.body).get("details", {}).get("name"))
     except (ValueError, TypeError, AttributeError):
         return False
-
-
-@contextmanager
-def _termination_raises() -> Iterator[None]:
-    """Let SIGTERM, which ends a step's pod, unwind the stack, so that the Experiment is deleted."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before: Callable[[int, FrameType | None], Any] | int | None
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not in the main thread, where signals do not arrive anyway
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
