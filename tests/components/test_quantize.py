@@ -1,5 +1,6 @@
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from predictor.engine import OnnxEngine
 from predictor.text import Encoder
 
 WORDS = 400
-SIZES = {"vocab_size": WORDS, "num_labels": 3, "pad_token_id": 1, "initializer_range": 0.2}
+SIZES: dict[str, Any] = {"vocab_size": WORDS, "num_labels": 3, "pad_token_id": 1, "initializer_range": 0.2}
 ARCHITECTURES: dict[str, PretrainedConfig] = {
     "bert": BertConfig(
         hidden_size=48,
@@ -54,7 +55,7 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """An untrained model in fp32 with a channel ten times as loud as the others, as trained models have them."""
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(ARCHITECTURES[request.param])
+    model = AutoModelForSequenceClassification.from_config(ARCHITECTURES[request.param])  # type: ignore[no-untyped-call]
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.LayerNorm) and "embeddings" not in name:
             module.weight.data[7] = 10.0
