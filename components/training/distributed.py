@@ -42,7 +42,8 @@ class World:
         """Yield the world that torchrun's environment variables describe, and leave it afterwards.
 
         Without torchrun, or with one process, there is nothing to join. Inside a world that was joined already, it is
-        that one. Only the first process prints: what all of them have to say is the same.
+        that one. Only the first process prints: what all of them have to say is the same. A process joins once in its
+        life: the store where processes find each other remembers the addresses of those that left.
         """
         env = os.environ
         if int(env.get("WORLD_SIZE", "1")) == 1:
