@@ -47,6 +47,15 @@ def _start(dataset: Path, backbone: Path, out: Path, checkpoints: Path, pause: s
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def _wait_for_saves(folder: Path, times: int) -> None:
+    seen: set[int] = set()
+    deadline = time.monotonic() + 120
+    while len(seen) < times:
+        assert time.monotonic() < deadline
+        seen.update(file.stat().st_mtime_ns for file in folder.glob("*.pt"))
+        time.sleep(0.01)
+
+
 def test_killed_in_the_second_epoch_it_ends_with_the_same_weights(
     dataset: Dataset, backbone: Path, tmp_path: Path
 ) -> None:
@@ -59,7 +68,7 @@ def test_killed_in_the_second_epoch_it_ends_with_the_same_weights(
     for line in killed.stdout:
         if "epoch 1:" in line:
             break
-    time.sleep(0.6)  # a few batches into the second epoch
+    _wait_for_saves(tmp_path / "checkpoints", 4)  # a few batches into the second epoch
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     killed.stdout.close()

@@ -25,6 +25,8 @@ def test_the_dag_has_every_stage_on_our_image_with_nothing_to_install(tmp_path: 
     assert set(spec["root"]["dag"]["tasks"]) == stages
     containers = [executor["container"] for executor in spec["deploymentSpec"]["executors"].values()]
     assert {container["image"] for container in containers} == {"example.org/steps-python@sha256:abc"}
+    told = {"name": "PIGEONHOLE_STEPS_IMAGE", "value": "example.org/steps-python@sha256:abc"}
+    assert all(told in container["env"] for container in containers)
     assert "pip install" not in file.read_text()
 
 
