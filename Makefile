@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format mlflow clean
+.PHONY: help setup demo test test-slow lint format mlflow clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,11 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## train on the sample, serve it, ask it over V1, V2 and gRPC (about 2 minutes after install)
 	@$(BIN)/python -m pipelines.demo demo
 
-test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## run the tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## run the proofs that take minutes: training in several processes, a search that is killed
+	@$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## check format, style and types
 	@$(BIN)/ruff format --check .

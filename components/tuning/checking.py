@@ -101,7 +101,8 @@ def _checked(document: Any) -> Experiment:
     most = spec.get("maxTrialCount")
     if not most:
         raise InputError("spec.maxTrialCount is missing: say how many trials the search may take")
-    parallel, failed = spec.get("parallelTrialCount", min(3, most)), spec.get("maxFailedTrialCount")
+    parallel, failed = spec.get("parallelTrialCount"), spec.get("maxFailedTrialCount")
+    parallel = min(3, most) if parallel is None else parallel
     if not 0 < parallel <= most:
         raise InputError(f"spec.parallelTrialCount is {parallel}: give 1 to maxTrialCount ({most})")
     if failed is not None and not 0 <= failed <= most:

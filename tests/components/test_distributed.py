@@ -24,6 +24,8 @@ from components.training.distributed import World
 from components.training.recipe import Recipe
 from predictor.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 # One process of a run: fp32, so that only the order of additions differs, and whatever the test wants to go wrong.
 _SCRIPT = """
 import json, os, resource, sys, time
@@ -36,7 +38,6 @@ from components.training import finetune
 from components.training.distributed import World
 from components.training.precision import Precision
 from components.training.recipe import Recipe
-
 given = json.loads(sys.argv[1])
 rank = int(os.environ.get("RANK", "0"))
 finetune.choose_precision = lambda: Precision("fp32", torch.device("cpu"), "it is a test", nullcontext)

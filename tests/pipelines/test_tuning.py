@@ -19,6 +19,8 @@ from tests.katib import DONE, FakeCluster, condition, serving
 from tests.pipelines.test_cli import pigeonhole
 from tests.tuning import document, written
 
+pytestmark = pytest.mark.slow
+
 # Each start is noted; the trial of that number hangs until it is killed, but only the first time.
 NOTED = """
 import pathlib, sys, time
