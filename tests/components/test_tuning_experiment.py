@@ -214,7 +214,8 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 def test_whatever_stands_in_a_place_only_a_sentence_comes_out() -> None:
     whole = document(earlyStopping={"algorithmName": "medianstop", "algorithmSettings": []})
     for *way, last in _places(whole)[1:]:
-        for value in (None, 3, -1, 0.5, "x", "", True, [], {}, ["x"], [{}], [None], {"a": 1}):
+        values: list[Any] = [None, 3, -1, 0.5, "x", "", True, [], {}, ["x"], [{}], [None], {"a": 1}]
+        for value in values:
             content = deepcopy(whole)
             holder = content
             for key in way:
