@@ -21,6 +21,8 @@ from predictor.errors import InputError
 
 _LOG_TAIL = 40
 CHECKPOINTS = ".checkpoints"
+# What steps write under the results' folder while the run may still fail.
+_MADE = ("bundles", "mlartifacts", "mlflow.db")
 
 
 class StepFailed(RuntimeError):
@@ -96,7 +98,7 @@ def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _workspace(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is all else that came new.
+    """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is what the steps made new.
 
     Only a training checkpoint stays, for the next run to go on from.
     """
@@ -109,7 +111,7 @@ def _workspace(out: Path) -> Iterator[Path]:
                     f"--out {out} is in use by process {other.name[5:]}: wait for it or choose another folder"
                 )
             shutil.rmtree(other, ignore_errors=True)
-        before = set(out.iterdir())
+        before = set(out.iterdir())  # results of runs before this one, which a failure must not touch
         work = out / f".run-{os.getpid()}"
         work.mkdir()
     except OSError as error:
@@ -117,10 +119,10 @@ def _workspace(out: Path) -> Iterator[Path]:
     try:
         yield work
     except BaseException:
-        for new in set(out.iterdir()) - before - {out / CHECKPOINTS}:
-            shutil.rmtree(new) if new.is_dir() else new.unlink()
-        with contextlib.suppress(OSError):
-            for folder in missing:
+        for made in {work, *(out / name for name in _MADE)} - before:
+            shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
+        for folder in (out / CHECKPOINTS, *missing):
+            with contextlib.suppress(OSError):  # not there, or not empty
                 folder.rmdir()
         raise
     shutil.rmtree(work)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -232,8 +233,12 @@ def test_a_step_that_breaks_shows_the_end_of_its_log_and_exit_code_3(
     data_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bundles").write_text("a file where the folder of bundles has to be")
+    notes = threading.Timer(8, (tmp_path / "notes.txt").write_text, ["somebody else's, and written meanwhile"])
+    notes.start()
     done = pigeonhole("run", "--data", data_folder, "--backbone", backbone, "--out", tmp_path, "--min-accuracy", 0.2)
+    notes.join()
     assert done.returncode == 3
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bundles", "notes.txt"]
     assert "FileExistsError" in done.stderr or "NotADirectoryError" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("pigeonhole: a step failed unexpectedly")
     assert not list(tmp_path.glob(".run-*"))
