@@ -77,13 +77,13 @@ def run(
 ) -> None:
     """Train."""
     from components.training.backbone import resolve_backbone
-    from components.training.recipe import training_rows
-    from pipelines.local import run_training
-    from pipelines.tuning import read_hyperparameters
+    from components.training.recipe import read_assignments, training_rows
 
     training_rows(profile)
     resolve_backbone(backbone)
-    values = read_hyperparameters(hyperparameters) if hyperparameters else {}
+    values = read_assignments(hyperparameters) if hyperparameters else {}
+    from pipelines.local import run_training  # kfp takes seconds to import: after what may be refused at once
+
     data, backbone = _absolute(data), _absolute(backbone)
     result = run_training(
         out, data=data, name=name or _name_of(data), profile=profile, backbone=backbone,

@@ -25,7 +25,6 @@ from components.tuning.recording import recorder
 from components.tuning.runner import run_search
 from components.tuning.screen import Screen
 from components.tuning.suggestions import check_local
-from predictor.errors import InputError
 
 DATASET_FOLDER = "dataset"
 RESULT_FILE = "search.json"
@@ -101,31 +100,6 @@ def tune_on_cluster(file: Path, namespace: str, timeout: float, data: str, value
         except SearchFailed as error:
             outcome = Outcome(False, str(error), "", None, {}, {}, {})
     return {**_result(outcome), "seconds": round(time.monotonic() - started, 1)}
-
-
-def read_hyperparameters(file: Path) -> dict[str, str]:
-    """Read what `pigeonhole tune` printed, or a JSON object of hyper-parameters alone.
-
-    Raises:
-        InputError: it is neither, or a value is no number in its range.
-    """
-    from components.training.recipe import Recipe
-
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--hyperparameters {file} cannot be read ({error}): give the JSON that pigeonhole tune prints"
-        ) from error
-    found = content.get("hyperparameters", content) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not found:
-        raise InputError(f"--hyperparameters {file} holds none: give the JSON that pigeonhole tune prints")
-    values = {str(name): str(value) for name, value in found.items()}
-    try:
-        Recipe(epochs=1).assigned(values)
-    except InputError as error:
-        raise InputError(f"--hyperparameters {file}: {error}") from None
-    return values
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from components.evaluation.scores import Evaluation
 from components.progress import say
+from components.staging import upload
 from predictor.bundle import SPEC_FILE, Bundle
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -43,8 +44,7 @@ def store(bundle: Bundle, root: str) -> str:
         if isinstance(files, LocalFileSystem):
             _store_local(bundle, Path(target))
         else:
-            for name in [*bundle.spec.files, SPEC_FILE]:
-                files.put_file(str(bundle.path / name), f"{target}/{name}")
+            upload(bundle.path, str(files.unstrip_protocol(target)), last=SPEC_FILE)
     return target if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(target))
 
 

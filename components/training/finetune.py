@@ -16,10 +16,10 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from components.data.dataset import Split
 from components.progress import Progress, say
-from components.training.backbone import load_classifier
 from components.training.batches import token_batches
 from components.training.checkpoint import Checkpoint
 from components.training.distributed import World
+from components.training.model import load_classifier
 from components.training.objective import Objective
 from components.training.optimiser import build_optimiser
 from components.training.precision import Precision, choose_precision

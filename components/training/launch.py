@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 
 from components.data.dataset import Dataset
+from components.staging import download, is_remote, upload, write_text
 from components.termination import one_sentence
 from components.training.backbone import EMBEDDED, resolve_backbone
 from components.training.distributed import World
 from components.training.finetune import fine_tune
 from components.training.recipe import HISTORY_FILE, PROFILES, recipe_for, training_rows
-from components.training.staging import download, is_remote, upload, write_text
 from predictor.errors import InputError
 
 FAILURE_FILE = "failure.txt"

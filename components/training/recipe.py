@@ -1,8 +1,10 @@
 """How to fine-tune, and how much: `fast` for a first answer, `full` for the best model."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from predictor.errors import InputError
 
@@ -71,6 +73,29 @@ TUNABLE: dict[str, tuple[type, float, float]] = {
     "epochs": (int, 1, 1000),
     "label_smoothing": (float, 0.0, 0.9),
 }
+
+
+def read_assignments(file: Path) -> dict[str, str]:
+    """Read hyper-parameters from what `pigeonhole tune` printed, or from a JSON object of them alone.
+
+    Raises:
+        InputError: it is neither, or a value is no number in its range.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--hyperparameters {file} cannot be read ({error}): give the JSON that pigeonhole tune prints"
+        ) from error
+    found = content.get("hyperparameters", content) if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not found:
+        raise InputError(f"--hyperparameters {file} holds none: give the JSON that pigeonhole tune prints")
+    values = {str(name): str(value) for name, value in found.items()}
+    try:
+        Recipe(epochs=1).assigned(values)
+    except InputError as error:
+        raise InputError(f"--hyperparameters {file}: {error}") from None
+    return values
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from components import IMAGE_VARIABLE, STEPS_IMAGE
 from components.cluster import message_of, termination_raises
 from components.data.dataset import REPORT_FILE
 from components.progress import say
+from components.staging import download, is_remote, read_text, remove, upload
 from components.training.launch import FAILURE_FILE
 from components.training.recipe import HISTORY_FILE, Epoch
-from components.training.staging import download, is_remote, read_text, remove, upload
 from predictor.errors import InputError
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"

@@ -7,17 +7,14 @@ what the local runner starts. Katib's collector reads `name=value` lines from st
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import fsspec
-
 from components.data.dataset import Dataset
+from components.staging import download, is_remote
 from components.termination import one_sentence
 from components.training.backbone import EMBEDDED, resolve_backbone
 from components.training.recipe import PROFILES, TUNABLE, Epoch, recipe_for, training_rows
-from predictor.errors import InputError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,8 +53,8 @@ def run(data: str, backbone: str, profile: str, max_length: int, seed: int, assi
     recipe_for(profile, 1, max_length).assigned(assignments)  # a bad value is told before anything slow
     from components.training.finetune import fine_tune
 
-    with tempfile.TemporaryDirectory() as work, _local(data, Path(work) / "dataset") as folder:
-        dataset = Dataset.load(folder)
+    with tempfile.TemporaryDirectory() as work:
+        dataset = Dataset.load(download(data, Path(work) / "dataset") if is_remote(data) else Path(data))
         train = dataset.train.sample(rows, seed)
         recipe = recipe_for(profile, len(train), max_length).assigned(assignments)
         weights = Path(work) / "checkpoint"
@@ -71,25 +68,6 @@ def print_metrics(epoch: Epoch) -> None:
     print(f"validation_loss={epoch.validation_loss:.6f}")
     # Last, as early stopping looks at it: a trial that is ended here has printed both.
     print(f"validation_accuracy={epoch.validation_accuracy:.6f}", flush=True)
-
-
-@contextmanager
-def _local(data: str, aside: Path) -> Iterator[Path]:
-    """Yield the dataset as a folder; one in object storage is copied first."""
-    if "://" not in data:
-        yield Path(data)
-        return
-    # Kubeflow Pipelines calls its own S3 storage minio.
-    address = data.replace("minio://", "s3://", 1) if data.startswith("minio://") else data
-    try:
-        files, path = fsspec.core.url_to_fs(address)
-        files.get(f"{path.rstrip('/')}/", f"{aside}/", recursive=True)
-    except Exception as error:  # each storage library has errors of its own
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"--data {data} cannot be read ({type(error).__name__}: {reason}): check address and credentials"
-        ) from error
-    yield aside
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_a_dataset_in_object_storage_is_fetched(
     ("arguments", "message"),
     [
         (["--data", "/none"], "/none is no dataset artifact"),
-        (["--data", "memory://bucket/nothing"], "--data memory://bucket/nothing cannot be read"),
+        (["--data", "memory://bucket/nothing"], "memory://bucket/nothing holds no files"),
         (["--data", "/none", "--learning-rate", "9"], "learning_rate is 9: give a number"),
         (["--data", "/none", "--profile", "slow"], "--profile slow is unknown"),
     ],

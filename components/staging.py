@@ -1,4 +1,4 @@
-"""Folders that travel through object storage, since machines share no disk."""
+"""Folders that travel through object storage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,8 @@ def download(uri: str, folder: Path) -> Path:
         InputError: nothing is there, or the storage cannot be read.
     """
     with _explained(uri, "read"):
-        files, base = fsspec.core.url_to_fs(uri)
+        # Kubeflow Pipelines calls its own S3 storage minio.
+        files, base = fsspec.core.url_to_fs(f"s3://{uri[8:]}" if uri.startswith("minio://") else uri)
         found = files.find(base)
         for file in found:
             target = folder / str(file)[len(base.rstrip("/")) + 1 :]
