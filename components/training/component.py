@@ -56,7 +56,10 @@ def fine_tune(
     checkpoint_root: str = "",
     num_nodes: int = 1,
 ) -> float:
-    """Fine-tune a pretrained encoder on the training rows and keep its best epoch.
+    """Train a classifier on a pretrained encoder, in the way that suits the number of labels.
+
+    With fewer than 32 labels a class: contrastive few-shot. Below 100: a head on frozen embeddings. With more:
+    fine-tuning, whose best epoch is kept.
 
     Args:
         dataset: the prepared data.
@@ -76,23 +79,27 @@ def fine_tune(
         The best validation accuracy, a share of 1.
     """
     import json
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from pathlib import Path
 
     import mlflow
 
     from components.data.dataset import Dataset
+    from components.progress import say
     from components.registry.tracking import log_epoch, tracked_run
     from components.termination import one_sentence
     from components.training.backbone import resolve_backbone
     from components.training.finetune import fine_tune
-    from components.training.recipe import recipe_for, training_rows
+    from components.training.frozen import fit_head
+    from components.training.recipe import choose_method, recipe_for, training_rows
 
     with one_sentence():
         data = Dataset.load(Path(dataset.path))
         train = data.train.sample(training_rows(profile), seed)
         assigned = {name: str(value) for name, value in hyperparameters.items()}
-        recipe = recipe_for(profile, len(train), max_length).assigned(assigned)
+        method, why = choose_method(train.labels, assigned)
+        say(why)
+        recipe = replace(recipe_for(profile, len(train), max_length), method=method).assigned(assigned)
         folder = resolve_backbone(backbone)
         with tracked_run(pipeline_run, mlflow_tracking_uri):
             mlflow.log_params(
@@ -100,7 +107,9 @@ def fine_tune(
             )
             mlflow.set_tag("data_digest", data.digest)
             out = Path(checkpoint.path)
-            if num_nodes > 1:
+            if method != "full":
+                history = fit_head(folder, train, data.validation, data.labels, recipe, out, seed, log_epoch)
+            elif num_nodes > 1:
                 from components.training.trainjob import Machines, train_on_cluster
 
                 options = {

@@ -21,6 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from components.data.dataset import Dataset
 from components.evaluation.calibration import calibration_error, fit_temperature
 from components.progress import Progress, say
+from components.training.first_token import read_first_token_only
 from components.training.quantize import to_int8
 from components.training.recipe import HISTORY_FILE
 from predictor.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, Reference, ServingSpec, seal
@@ -136,6 +137,7 @@ def to_onnx(checkpoint: Path, file: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(
         checkpoint, local_files_only=True, attn_implementation="eager"
     ).eval()
+    read_first_token_only(model)
     # Two tensors: given one for both inputs, the exporter would make them one input.
     tokens_example, mask_example = (torch.ones((2, 16), dtype=torch.int64) for _ in range(2))
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=model.config.max_position_embeddings)

@@ -1,7 +1,6 @@
 """Full fine-tuning of a pretrained encoder for sequence classification."""
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -11,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from components.data.dataset import Split
 from components.progress import Progress, say
 from components.training.batches import token_batches
 from components.training.checkpoint import Checkpoint
 from components.training.distributed import World
-from components.training.model import load_classifier
+from components.training.model import load_classifier, load_tokenizer, score, write_model
 from components.training.objective import Objective
 from components.training.optimiser import build_optimiser
 from components.training.precision import Precision, choose_precision
-from components.training.recipe import HISTORY_FILE, Epoch, Recipe
+from components.training.recipe import Epoch, Recipe
 from predictor.engine import pad
 from predictor.errors import InputError
 from predictor.text import Encoder
@@ -71,13 +69,7 @@ def fine_tune(
             model = load_classifier(backbone, labels)
             if not world.first:
                 torch.manual_seed(seed + world.rank)  # the same weights, but not the same dropout on other rows
-            tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True)
-            longest = model.config.max_position_embeddings
-            if recipe.max_length > longest:
-                raise InputError(
-                    f"--max-length {recipe.max_length} is more than the {longest} tokens of backbone {backbone}"
-                )
-            tokenizer.model_max_length = recipe.max_length
+            tokenizer = load_tokenizer(backbone, model, recipe.max_length)
             rows = "\0".join([*train.texts, *train.labels, *validation.texts])
             job = {
                 "backbone": str(backbone),
@@ -115,13 +107,7 @@ def _keep(training: "_Training", model: PreTrainedModel, tokenizer: PreTrainedTo
         "recipe": asdict(training.recipe),
         "history": [asdict(row) for row in training.history],
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(out)
-        tokenizer.save_pretrained(out)
-        (out / HISTORY_FILE).write_text(json.dumps(record, indent=2))
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"the model cannot be written to {out} ({error}): make room there and run again") from error
+    write_model(model, tokenizer, record, out)
     training.checkpoint.remove()
 
 
@@ -157,7 +143,7 @@ class _Training:
         self._device = self.precision.device
         self._model = model.to(self._device)  # type: ignore[arg-type]
         self._ids = encoder(train[0])
-        self._validation_ids, self._validation_targets = encoder(validation[0]), validation[1]
+        self._validation = encoder(validation[0]), validation[1]
         lengths = [len(ids) for ids in self._ids]
         budget = recipe.batch_tokens * world.size
         self._plan = [list(token_batches(lengths, budget, seed, epoch)) for epoch in range(recipe.epochs)]
@@ -240,22 +226,12 @@ class _Training:
         self._optimiser.zero_grad(set_to_none=True)
         return value
 
-    @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:
         """Return (mean cross-entropy, accuracy) on the validation rows."""
-        self._model.eval()
-        ids, targets = self._validation_ids, self._validation_targets
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        loss, right = 0.0, 0
-        for start in range(32 * self.world.rank, len(order), 32 * self.world.size):
-            rows = order[start : start + 32]
-            tokens, mask = (torch.from_numpy(part) for part in pad([ids[row] for row in rows], self._pad_id))
-            with self.precision.autocast():
-                logits = self._model(input_ids=tokens.to(self._device), attention_mask=mask.to(self._device)).logits
-            truth = torch.tensor([targets[row] for row in rows], device=self._device)
-            loss += float(torch.nn.functional.cross_entropy(logits.float(), truth, reduction="sum"))
-            right += int((logits.argmax(-1) == truth).sum())
-        loss, accuracy = (total / len(ids) for total in self.world.sum(loss, right))
+        share = (self.world.rank, self.world.size)
+        ids, classes = self._validation
+        sums = score(self._model, ids, classes, self._pad_id, self.precision, share)
+        loss, accuracy = (total / len(ids) for total in self.world.sum(*sums))
         return loss, accuracy
 
     def _texts_done(self) -> int:

@@ -6,7 +6,7 @@ from predictor.errors import InputError
 
 def test_recipes_follow_the_amount_of_data() -> None:
     assert [recipe_for("fast", rows, 128).epochs for rows in (500, 1080, 5000, 24000)] == [6, 5, 1, 1]
-    assert [recipe_for("full", rows, 128).epochs for rows in (500, 1080, 8000, 65000)] == [10, 10, 3, 2]
+    assert [recipe_for("full", rows, 128).epochs for rows in (500, 1080, 6000, 65000)] == [10, 10, 4, 3]
     assert training_rows("full") == 0
     with pytest.raises(InputError, match="--profile slow is unknown"):
         training_rows("slow")

@@ -1,0 +1,123 @@
+"""Little data: the encoder stays as it is, or is pulled straight by a few contrastive steps, and a head is fitted.
+
+Some hundred texts cannot move millions of weights anywhere good, while a logistic regression on sentence vectors is at
+its best with them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from transformers import PreTrainedModel
+
+from components.data.dataset import Split
+from components.progress import Progress, say
+from components.training.contrast import contrast
+from components.training.model import features, load_classifier, load_tokenizer, output_layer, score, write_model
+from components.training.precision import Precision, choose_precision
+from components.training.recipe import Epoch, Recipe
+from predictor.engine import pad
+from predictor.text import Encoder
+
+_BATCH = 32
+
+
+def fit_head(
+    backbone: Path,
+    train: Split,
+    validation: Split,
+    labels: Sequence[str],
+    recipe: Recipe,
+    out: Path,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """Train a classifier as `fine_tune` does, by the methods `few-shot` and `frozen`.
+
+    Args:
+        backbone: folder with weights and tokenizer.
+        train: rows to learn from.
+        validation: rows the result is scored on.
+        labels: names in the order of the class ids.
+        recipe: its method and maximal length; the rest is for fine-tuning.
+        out: folder to write: `config.json`, `model.safetensors`, tokenizer files and `training.json`.
+        seed: fixes the batches and dropout; on one machine two runs give the same weights.
+        on_epoch: told the result.
+
+    Raises:
+        InputError: the backbone cannot be loaded or takes fewer tokens than the recipe, or `out` cannot be written.
+    """
+    started = time.monotonic()
+    torch.manual_seed(seed)
+    precision = choose_precision()
+    model = load_classifier(backbone, labels, pooled=True)
+    model.to(precision.device)  # type: ignore[arg-type]
+    tokenizer = load_tokenizer(backbone, model, recipe.max_length)
+    pad_id = int(tokenizer.pad_token_id or 0)
+    encoder = Encoder(backbone, recipe.max_length)
+    ids, classes = encoder(train.texts), np.array(train.label_ids(labels))
+    say(f"{precision.name} on {precision.device.type}, since {precision.reason}")
+    if recipe.method == "few-shot":
+        # A label's name is a text of its class, too: one point of accuracy with eight labels a class.
+        ids, classes = [*ids, *encoder(labels)], np.concatenate([classes, np.arange(len(labels))])
+        contrast(model, ids, classes, pad_id, precision, seed)
+    vectors = embed(model, ids, pad_id, precision)
+    fit_logistic(model, vectors, classes)
+    seconds = time.monotonic() - started
+    loss, _ = score(model, ids, classes.tolist(), pad_id, precision)
+    truth = validation.label_ids(labels)
+    validation_loss, right = score(model, encoder(validation.texts), truth, pad_id, precision)
+    rows = len(truth)
+    done = Epoch(1, loss / len(ids), validation_loss / rows, right / rows, seconds, len(ids) / seconds)
+    say(f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}")
+    on_epoch(done)
+    record = {
+        "precision": precision.name,
+        "precision_reason": precision.reason,
+        "device": str(precision.device),
+        "processes": 1,
+        "recipe": asdict(recipe),
+        "history": [asdict(done)],
+    }
+    write_model(model, tokenizer, record, out)
+    return [done]
+
+
+@torch.inference_mode()
+def embed(
+    model: PreTrainedModel, ids: Sequence[Sequence[int]], pad_id: int, precision: Precision
+) -> NDArray[np.float32]:
+    """Return what the head is given for each text, float32 of shape (texts, width)."""
+    model.eval()
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    vectors = np.empty((len(ids), output_layer(model).in_features), dtype=np.float32)
+    progress = Progress("embed", len(ids))
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        tokens, mask = (torch.from_numpy(part) for part in pad([ids[row] for row in rows], pad_id))
+        with precision.autocast():
+            vectors[rows] = features(model, tokens, mask, precision).float().cpu().numpy()
+        progress(start + len(rows))
+    return vectors
+
+
+@torch.no_grad()
+def fit_logistic(model: PreTrainedModel, vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> None:
+    """Set the output layer to the logistic regression of `classes` on `vectors`.
+
+    The vectors are scaled to a mean length of 1 for the fit, which is the length sentence vectors have and what the
+    regression's strength is set for; the weights take the scale back.
+    """
+    scale = 1 / max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
+    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(vectors * scale, classes)
+    weight, bias = fitted.coef_ * scale, fitted.intercept_
+    if len(weight) == 1:  # of two classes sklearn keeps one row, for the second against the first
+        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    layer = output_layer(model)
+    layer.weight.copy_(torch.from_numpy(weight))
+    layer.bias.copy_(torch.from_numpy(bias))
