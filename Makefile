@@ -9,10 +9,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format mlflow clean
+.PHONY: help setup demo test test-slow bench-train bench-few-shot lint format mlflow clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install everything into it
 
@@ -30,6 +30,16 @@ test: $(STAMP) ## run the tests
 
 test-slow: $(STAMP) ## run the proofs that take minutes: training in several processes, a search that is killed
 	@$(BIN)/python -m pytest -m slow
+
+bench-train: $(VENV)/.bench ## time fine-tuning against transformers.Trainer: make bench-train DATA=path/to/folder
+	@$(BIN)/python -m tests.benchmarks.train --data $(or $(DATA),sample)
+
+bench-few-shot: $(STAMP) ## measure eight labels a class over ten draws: make bench-few-shot DATA=path/to/folder
+	@$(BIN)/python -m tests.benchmarks.few_shot --data $(or $(DATA),sample)
+
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev,bench]'
+	@touch $@
 
 lint: $(STAMP) ## check format, style and types
 	@$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""What measures. Nothing here asserts on a clock."""
