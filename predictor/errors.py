@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""What goes wrong, in two kinds: what a user of the command line can mend, and what a caller of the server can."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,54 @@ class InputError(ValueError):
     Commands print it without a traceback and end with exit code 2; a pipeline step leaves it as its termination
     message, where both the local runner and Kubernetes read it.
     """
+
+
+class Refusal(Exception):
+    """A request that gets no answer: one sentence for the caller, and the HTTP status that says whose turn it is."""
+
+    status = 500
+
+
+class BadRequest(Refusal):
+    """The request is of another shape than the protocol's."""
+
+    status = 400
+
+
+class TooLarge(Refusal):
+    """The request cannot be taken, however long the caller waits."""
+
+    status = 413
+
+
+class InternalError(Refusal):
+    """Something broke here; what, is in the log and nobody else's business."""
+
+    status = 500
+
+
+class TooLate(Refusal):
+    """The deadline passed first."""
+
+    status = 504
+
+
+class NotNow(Refusal):
+    """The same request will be taken later, or by another pod."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Whole seconds, at least 1."""
+
+
+class Overloaded(NotNow):
+    """The queue is full."""
+
+    status = 429
+
+
+class Draining(NotNow):
+    """The server is stopping."""
+
+    status = 503

@@ -1,0 +1,304 @@
+"""Which texts run next: a bounded queue in front of the engine's lanes.
+
+All of it is touched on the event loop alone, so there are no locks; only the engine runs in threads. A batch leaves as
+soon as a lane is free, with whatever waits by then, so there is no timer either: a lone text starts at once, and the
+busier the server, the fuller and the better sorted its batches.
+"""
+
+import asyncio
+import itertools
+import math
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.errors import Draining, InternalError, Overloaded, TooLarge
+
+Ids = Sequence[int]
+Row = NDArray[np.float32]
+"""What is said of one text."""
+Run = Callable[[Sequence[Ids]], NDArray[np.float32]]
+"""Answers a batch, a row for each text; called in a thread, in as many at once as there are lanes."""
+
+# The texts of a request beyond its first batch have a claim on one batch in four: a request of thousands neither
+# starves nor makes those wait who ask for one text.
+_BULK_STEP = 4
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """What the queue and a batch may hold."""
+
+    queue: int
+    """Tokens that wait; beyond it callers are refused."""
+    batch: int
+    """Tokens of a batch, padding included; a longer text runs alone."""
+    texts: int
+    """Texts of a batch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was run, for whoever measures."""
+
+    lengths: list[int]
+    """Tokens of each text."""
+    waited: list[float]
+    """Seconds each text stood in the queue."""
+    seconds: float
+    """From the queue to the answers, the hop to the lane's thread and back included."""
+
+
+@dataclass(eq=False, slots=True)
+class _Text:
+    """A text that waits or runs, on behalf of everybody who asked for it."""
+
+    ids: Ids
+    key: bytes | None
+    turn: int
+    number: int
+    since: float
+    callers: list[tuple["Call", int]] = field(default_factory=list)
+
+
+class Call:
+    """One caller's texts."""
+
+    def __init__(self, size: int) -> None:
+        self.texts: list[_Text] = []
+        self._rows: list[Row | None] = [None] * size
+        self._left = size
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def answer(self, place: int, row: Row) -> None:
+        """Fill in the row of one text."""
+        self._rows[place] = row
+        self._left -= 1
+        if not self._left and not self._done.done():
+            self._done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Give up on all texts."""
+        if not self._done.done():
+            self._done.set_exception(error)
+
+    async def rows(self) -> NDArray[np.float32]:
+        """Wait for the rows and return them in the caller's order, shape (texts, width of a row).
+
+        Raises:
+            InternalError: the engine cannot answer one of the texts.
+        """
+        await self._done
+        return np.array(self._rows)
+
+
+class Batcher:
+    """Runs the texts of many callers in batches of like length.
+
+    The text whose turn it is leads a batch; those nearest to it in length fill it up. Turns count batches and are
+    handed out on arrival, so a text is run after a known number of batches whatever else arrives.
+
+    Args:
+        run: the engine.
+        lanes: batches that run at once.
+        budget: the bounds.
+        finished: told each answered text that has a key, before its callers are.
+        measure: told each batch that was run.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        lanes: int,
+        budget: TokenBudget,
+        finished: Callable[[bytes, Row], None],
+        measure: Callable[[Batch], None],
+    ) -> None:
+        self._run = run
+        self._lanes = self._idle_lanes = lanes
+        self._budget = budget
+        self._finished = finished
+        self._measure = measure
+        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="engine")
+        self._numbers = itertools.count()
+        self._batches = 0
+        # The queue, twice: (turn, number, text), (length, number, text). Numbers differ, so texts are never compared.
+        self._by_turn: list[tuple[int, int, _Text]] = []
+        self._by_length: list[tuple[int, int, _Text]] = []
+        self._flights: dict[bytes, _Text] = {}
+        self._calls: set[Call] = set()
+        self._quiet = asyncio.Event()
+        self._seconds_a_token = 0.0
+        self.waiting_tokens = 0
+        self.draining = False
+
+    @property
+    def waiting_texts(self) -> int:
+        """Texts that no lane has taken yet."""
+        return len(self._by_turn)
+
+    @property
+    def open_calls(self) -> int:
+        """Callers that were accepted and have not left."""
+        return len(self._calls)
+
+    @contextmanager
+    def call(self, size: int) -> Iterator[Call]:
+        """Accept a caller of so many texts; what still waits for it alone when it leaves is not run.
+
+        Raises:
+            TooLarge, Draining, Overloaded: the caller is refused.
+        """
+        if self.draining:
+            raise Draining("the server is stopping: send the request again, another one will take it", 1)
+        self._admit(size)  # a text has one token at least
+        call = Call(size)
+        self._calls.add(call)
+        try:
+            yield call
+        finally:
+            self._leave(call)
+
+    def submit(self, call: Call, texts: Sequence[tuple[int, Ids, bytes | None]]) -> None:
+        """Queue texts of a call: for each its place, its token ids and its key, None for none.
+
+        Texts with equal keys are run once while the first of them waits or runs.
+
+        Raises:
+            TooLarge, Overloaded: there is no room for them; none was queued.
+        """
+        self._admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._flights))
+        now = perf_counter()
+        for count, (place, ids, key) in enumerate(texts):
+            turn = self._batches + count // self._budget.texts * _BULK_STEP
+            text = self._flights.get(key) if key is not None else None
+            if text is None:
+                text = _Text(ids, key, turn, next(self._numbers), now)
+                if key is not None:
+                    self._flights[key] = text
+                self._put(text)
+            elif turn < text.turn and self._take(text):  # whoever wants it alone does not wait as one of thousands
+                text.turn = turn
+                self._put(text)
+            text.callers.append((call, place))
+            call.texts.append(text)
+        self._dispatch()
+
+    async def drain(self) -> None:
+        """Refuse new callers, and return when those that were accepted have left."""
+        self.draining = True
+        while self._calls:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def close(self) -> None:
+        """Let running batches end and stop the threads."""
+        self._pool.shutdown()
+
+    def _admit(self, tokens: int) -> None:
+        if tokens > self._budget.queue:
+            raise TooLarge(f"the request has over {self._budget.queue} tokens: send its texts in several requests")
+        if self.waiting_tokens + tokens > self._budget.queue:
+            seconds = max(1, math.ceil(self.waiting_tokens * self._seconds_a_token))
+            raise Overloaded(f"the queue is full: send the request again in {seconds} s", seconds)
+
+    def _leave(self, call: Call) -> None:
+        self._calls.remove(call)
+        for text in call.texts:
+            text.callers = [caller for caller in text.callers if caller[0] is not call]
+            if not text.callers and self._take(text) and text.key is not None:
+                del self._flights[text.key]
+        call.texts.clear()
+        if not self._calls:
+            self._quiet.set()
+
+    def _put(self, text: _Text) -> None:
+        insort(self._by_turn, (text.turn, text.number, text))
+        insort(self._by_length, (len(text.ids), text.number, text))
+        self.waiting_tokens += len(text.ids)
+
+    def _take(self, text: _Text) -> bool:
+        """Take a text out of the queue; False where a lane has it already."""
+        at = bisect_left(self._by_turn, (text.turn, text.number))
+        if at == len(self._by_turn) or self._by_turn[at][2] is not text:
+            return False
+        del self._by_turn[at]
+        del self._by_length[bisect_left(self._by_length, (len(text.ids), text.number))]
+        self.waiting_tokens -= len(text.ids)
+        return True
+
+    def _dispatch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._idle_lanes and self._by_turn:
+            # Shared out among the free lanes: two texts and two lanes are two batches, not one and an idle lane.
+            texts = self._next_batch(min(self._budget.texts, math.ceil(len(self._by_turn) / self._idle_lanes)))
+            self._idle_lanes -= 1
+            self._batches += 1
+            started = perf_counter()
+            work = self._pool.submit(_answers, self._run, [text.ids for text in texts])
+            work.add_done_callback(partial(self._return, loop, texts, started))
+
+    def _next_batch(self, most: int) -> list[_Text]:
+        """Take the text whose turn it is and up to `most - 1` neighbours in length, within the budget."""
+        queue, leader = self._by_length, self._by_turn[0][2]
+        length = len(leader.ids)
+        low = bisect_left(queue, (length, leader.number))
+        high = low + 1
+        while high - low < most:
+            if high < len(queue) and (not low or queue[high][0] - length <= length - queue[low - 1][0]):
+                wider = (low, high + 1)
+            elif low:
+                wider = (low - 1, high)
+            else:
+                break
+            if queue[wider[1] - 1][0] * (wider[1] - wider[0]) > self._budget.batch:
+                break
+            low, high = wider
+        texts = [entry[2] for entry in queue[low:high]]
+        for text in texts:
+            self._take(text)
+        return texts
+
+    def _return(
+        self, loop: asyncio.AbstractEventLoop, texts: list[_Text], started: float, work: "Future[list[Row | Exception]]"
+    ) -> None:
+        """Bring answers from a lane's thread to the event loop."""
+        loop.call_soon_threadsafe(self._settle, texts, started, work.result())
+
+    def _settle(self, texts: list[_Text], started: float, answers: list[Row | Exception]) -> None:
+        """Hand out the answers of a batch, and put its lane to work again first."""
+        seconds = perf_counter() - started
+        self._idle_lanes += 1
+        self._dispatch()
+        lengths = [len(text.ids) for text in texts]
+        self._seconds_a_token += (seconds / sum(lengths) / self._lanes - self._seconds_a_token) / 16
+        self._measure(Batch(lengths, [started - text.since for text in texts], seconds))
+        for text, answer in zip(texts, answers, strict=True):
+            if text.key is not None:
+                del self._flights[text.key]
+                if not isinstance(answer, Exception):
+                    self._finished(text.key, answer)
+            for call, place in text.callers:
+                if isinstance(answer, Exception):
+                    error = InternalError(f"text {place} cannot be classified: the server's log says why")
+                    error.__cause__ = answer
+                    call.fail(error)
+                else:
+                    call.answer(place, answer)
+
+
+def _answers(run: Run, batch: list[Ids]) -> list[Row | Exception]:
+    """Run a batch in a lane's thread; where it fails, run its texts one by one, so that one bad text fails alone."""
+    try:
+        return list(run(batch))
+    except Exception as error:
+        if len(batch) == 1:
+            return [error]
+        return [answer for ids in batch for answer in _answers(run, [ids])]
