@@ -207,11 +207,39 @@ def serve(
     precision: Annotated[
         str, typer.Option(envvar="PIGEONHOLE_PRECISION", help="int8, fp32 or torch.  [default: what the bundle chose]")
     ] = "",
+    queue_tokens: Annotated[
+        int,
+        typer.Option(
+            envvar="PIGEONHOLE_QUEUE_TOKENS",
+            min=1024,
+            help="Tokens that may wait, some seconds' work; beyond it requests get a 429 and Retry-After.",
+        ),
+    ] = 131_072,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="PIGEONHOLE_TIMEOUT", min=0.001, help="Seconds after which a request is given up with a 504."
+        ),
+    ] = 30.0,
+    cache_entries: Annotated[
+        int,
+        typer.Option(
+            envvar="PIGEONHOLE_CACHE_ENTRIES", min=0, help="Answers to keep for texts asked again; 0 for none."
+        ),
+    ] = 10_000,
+    body_bytes: Annotated[
+        int,
+        typer.Option(
+            envvar="PIGEONHOLE_BODY_BYTES", min=1024, help="The longest body or gRPC message; beyond it a 413."
+        ),
+    ] = 8_388_608,
 ) -> None:
     """Serve."""
     from predictor.server import serve as start
+    from predictor.serving import Limits
 
-    start(bundle, model_name, http_port, grpc_port, revision, precision)
+    limits = Limits(queue_tokens, timeout, cache_entries, body_bytes)
+    start(bundle, model_name, http_port, grpc_port, limits, revision, precision)
 
 
 def main() -> NoReturn:

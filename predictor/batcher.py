@@ -31,6 +31,9 @@ Run = Callable[[Sequence[Ids]], NDArray[np.float32]]
 # starves nor makes those wait who ask for one text.
 _BULK_STEP = 4
 
+# From so many on, sorting the queue again is cheaper than inserting one by one.
+_FEW = 64
+
 
 @dataclass(frozen=True)
 class TokenBudget:
@@ -65,6 +68,7 @@ class _Text:
     turn: int
     number: int
     since: float
+    waits: bool = True
     callers: list[tuple["Call", int]] = field(default_factory=list)
 
 
@@ -158,13 +162,25 @@ class Batcher:
         """
         if self.draining:
             raise Draining("the server is stopping: send the request again, another one will take it", 1)
-        self._admit(size)  # a text has one token at least
+        self.admit(size)  # a text has one token at least
         call = Call(size)
         self._calls.add(call)
         try:
             yield call
         finally:
             self._leave(call)
+
+    def admit(self, tokens: int) -> None:
+        """Refuse what the queue has no room for.
+
+        Raises:
+            TooLarge, Overloaded: it never has, or not now.
+        """
+        if tokens > self._budget.queue:
+            raise TooLarge(f"the request has over {self._budget.queue} tokens: send its texts in several requests")
+        if self.waiting_tokens + tokens > self._budget.queue:
+            seconds = max(1, math.ceil(self.waiting_tokens * self._seconds_a_token))
+            raise Overloaded(f"the queue is full: send the request again in {seconds} s", seconds)
 
     def submit(self, call: Call, texts: Sequence[tuple[int, Ids, bytes | None]]) -> None:
         """Queue texts of a call: for each its place, its token ids and its key, None for none.
@@ -174,8 +190,9 @@ class Batcher:
         Raises:
             TooLarge, Overloaded: there is no room for them; none was queued.
         """
-        self._admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._flights))
+        self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._flights))
         now = perf_counter()
+        fresh = []
         for count, (place, ids, key) in enumerate(texts):
             turn = self._batches + count // self._budget.texts * _BULK_STEP
             text = self._flights.get(key) if key is not None else None
@@ -183,12 +200,14 @@ class Batcher:
                 text = _Text(ids, key, turn, next(self._numbers), now)
                 if key is not None:
                     self._flights[key] = text
-                self._put(text)
-            elif turn < text.turn and self._take(text):  # whoever wants it alone does not wait as one of thousands
+                fresh.append(text)
+            elif text.waits and turn < text.turn:  # whoever wants it alone does not wait as one of thousands
+                self._take(text)
                 text.turn = turn
-                self._put(text)
+                self._put([text])
             text.callers.append((call, place))
             call.texts.append(text)
+        self._put(fresh)
         self._dispatch()
 
     async def drain(self) -> None:
@@ -202,37 +221,43 @@ class Batcher:
         """Let running batches end and stop the threads."""
         self._pool.shutdown()
 
-    def _admit(self, tokens: int) -> None:
-        if tokens > self._budget.queue:
-            raise TooLarge(f"the request has over {self._budget.queue} tokens: send its texts in several requests")
-        if self.waiting_tokens + tokens > self._budget.queue:
-            seconds = max(1, math.ceil(self.waiting_tokens * self._seconds_a_token))
-            raise Overloaded(f"the queue is full: send the request again in {seconds} s", seconds)
-
     def _leave(self, call: Call) -> None:
         self._calls.remove(call)
+        unwanted = 0
         for text in call.texts:
             text.callers = [caller for caller in text.callers if caller[0] is not call]
-            if not text.callers and self._take(text) and text.key is not None:
-                del self._flights[text.key]
+            if text.waits and not text.callers:
+                text.waits = False
+                unwanted += 1
+                self.waiting_tokens -= len(text.ids)
+                if text.key is not None:
+                    del self._flights[text.key]
+        if unwanted:
+            self._by_turn = [entry for entry in self._by_turn if entry[2].waits]
+            self._by_length = [entry for entry in self._by_length if entry[2].waits]
         call.texts.clear()
         if not self._calls:
             self._quiet.set()
 
-    def _put(self, text: _Text) -> None:
-        insort(self._by_turn, (text.turn, text.number, text))
-        insort(self._by_length, (len(text.ids), text.number, text))
-        self.waiting_tokens += len(text.ids)
+    def _put(self, texts: list[_Text]) -> None:
+        for text in texts:
+            text.waits = True
+            self.waiting_tokens += len(text.ids)
+        turns = [(text.turn, text.number, text) for text in texts]
+        lengths = [(len(text.ids), text.number, text) for text in texts]
+        for queue, entries in ((self._by_turn, turns), (self._by_length, lengths)):
+            if len(entries) < _FEW:
+                for entry in entries:
+                    insort(queue, entry)
+            else:
+                queue.extend(entries)
+                queue.sort()
 
-    def _take(self, text: _Text) -> bool:
-        """Take a text out of the queue; False where a lane has it already."""
-        at = bisect_left(self._by_turn, (text.turn, text.number))
-        if at == len(self._by_turn) or self._by_turn[at][2] is not text:
-            return False
-        del self._by_turn[at]
-        del self._by_length[bisect_left(self._by_length, (len(text.ids), text.number))]
+    def _take(self, text: _Text) -> None:
+        text.waits = False
         self.waiting_tokens -= len(text.ids)
-        return True
+        del self._by_turn[bisect_left(self._by_turn, (text.turn, text.number))]
+        del self._by_length[bisect_left(self._by_length, (len(text.ids), text.number))]
 
     def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()

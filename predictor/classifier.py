@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.bundle import Bundle, Precision
-from predictor.engine import Engine, Logits, load_engine
+from predictor.engine import Engine, Logits, choose_precision, load_engine
 from predictor.text import Encoder
 
 # Texts a model call: the best of 1 to 32 measured for int8 MiniLM on one core; more only adds padding.
@@ -65,7 +65,7 @@ class Classifier:
 
     Args:
         path: the bundle's folder.
-        precision: an engine other than the one the bundle chose.
+        precision: an engine other than the one the bundle chose and this CPU can run exactly.
 
     Raises:
         InputError: the folder is no bundle this release can read.
@@ -75,7 +75,9 @@ class Classifier:
         self.bundle = Bundle.open(path)
         self.labels = self.bundle.spec.labels
         self.encoder = Encoder(path, self.bundle.spec.max_length, self.bundle.spec.cleaning)
-        self._engine = load_engine(self.bundle, precision)
+        self.precision = precision or choose_precision(self.bundle)
+        self._engine = load_engine(self.bundle, self.precision)
+        self.lanes = self._engine.lanes
         self._pool = ThreadPoolExecutor(self._engine.lanes, thread_name_prefix="engine")
 
     def probabilities(self, texts: Sequence[str], done: Callable[[int], None] | None = None) -> NDArray[np.float32]:
@@ -84,6 +86,10 @@ class Classifier:
             return np.empty((0, len(self.labels)), dtype=np.float32)
         logits = run_sorted(self._engine, self.encoder(texts), self._pool, done)
         return softmax(logits, self.bundle.spec.temperature)
+
+    def run(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Return the probabilities of one batch of token ids; safe in as many threads at once as there are `lanes`."""
+        return softmax(self._engine(ids), self.bundle.spec.temperature)
 
     def classify(self, texts: Sequence[str]) -> list[Answer]:
         """Answer for each text, in order."""

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,6 +62,7 @@ class OnnxEngine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_mem_pattern = False  # it keeps a plan for every shape ever seen, and shapes are without number
         self.lanes = lanes
         self._pad_token_id = pad_token_id
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -108,9 +110,27 @@ class TorchEngine:
         return logits
 
 
-def load_engine(bundle: Bundle, precision: Precision | None = None) -> Engine:
-    """Start the engine for a bundle, in the precision its `serving.json` chose unless another is asked for."""
-    wanted = precision or bundle.spec.precision
-    if wanted == "torch":
+def int8_is_exact(cpuinfo: str) -> bool:
+    """Say whether a CPU adds int8 products up in 32 bits, from what /proc/cpuinfo says of it.
+
+    Without such an instruction ONNX Runtime multiplies by one that clips sums to 16 bits: other answers than evaluated.
+    """
+    return bool(re.search(r"^(flags|Features)\s*:.*\b(avx512_vnni|avx_vnni|asimddp)\b", cpuinfo, re.MULTILINE))
+
+
+def choose_precision(bundle: Bundle) -> Precision:
+    """Return what the bundle chose, or fp32 where that is int8 and this CPU would clip."""
+    if bundle.spec.precision != "int8":
+        return bundle.spec.precision
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+    except OSError:  # no Linux: nothing is known against int8
+        return "int8"
+    return "int8" if int8_is_exact(cpuinfo) else "fp32"
+
+
+def load_engine(bundle: Bundle, precision: Precision) -> Engine:
+    """Start the engine for a bundle."""
+    if precision == "torch":
         return TorchEngine(bundle.path, bundle.spec.pad_token_id)
-    return OnnxEngine(bundle.path / MODEL_FILES[wanted], bundle.spec.pad_token_id, available_cpus())
+    return OnnxEngine(bundle.path / MODEL_FILES[precision], bundle.spec.pad_token_id, available_cpus())

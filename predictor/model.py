@@ -1,27 +1,43 @@
-"""The KServe model: decodes, classifies off the event loop, encodes, counts."""
+"""The KServe model: reads a request of any protocol, classifies, writes, counts."""
 
 import asyncio
 import logging
-import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, TypeVar
 
-from kserve import InferRequest, InferResponse, Model
-from kserve.errors import InvalidInput
+import numpy as np
+import orjson
+from grpc import StatusCode
+from grpc_interceptor.exceptions import GrpcException
+from kserve import InferRequest, Model
+from kserve.model import InferenceVerb
+from numpy.typing import NDArray
 
 from predictor.bundle import Precision
 from predictor.classifier import Classifier
+from predictor.errors import InternalError, Refusal
 from predictor.metrics import Metrics
-from predictor.protocol import INPUTS, OUTPUTS, protocol_of, read_texts, v1_response, v2_response
+from predictor.protocol import INPUTS, Question, output_types, read_grpc, read_v1, read_v2
+from predictor.replies import grpc_answer, v1_answer, v2_answer
+from predictor.serving import Limits, LiveClassifier
 
 log = logging.getLogger("pigeonhole")
 
+Answer = TypeVar("Answer")
+
 # Answered before the model says it is ready: the first call builds caches that no user should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
-
-
-class InternalError(Exception):
-    """Something broke here; what, is in the log and nobody else's business."""
+_GONE = 499
+_GRPC_STATUS = {
+    400: StatusCode.INVALID_ARGUMENT,
+    413: StatusCode.INVALID_ARGUMENT,
+    429: StatusCode.RESOURCE_EXHAUSTED,
+    503: StatusCode.UNAVAILABLE,
+    504: StatusCode.DEADLINE_EXCEEDED,
+}
 
 
 class TextClassifier(Model):  # type: ignore[misc]
@@ -30,6 +46,7 @@ class TextClassifier(Model):  # type: ignore[misc]
     Args:
         name: the model's name in the endpoints' paths.
         bundle: the bundle's folder.
+        limits: what is taken upon it.
         revision: label on the metrics; empty for the bundle's digest.
         precision: an engine other than the one the bundle chose.
 
@@ -37,31 +54,41 @@ class TextClassifier(Model):  # type: ignore[misc]
         InputError: the folder is no bundle this release can read.
     """
 
-    def __init__(self, name: str, bundle: Path, revision: str = "", precision: Precision | None = None) -> None:
+    def __init__(
+        self, name: str, bundle: Path, limits: Limits, revision: str = "", precision: Precision | None = None
+    ) -> None:
         super().__init__(name)
         self.classifier = Classifier(bundle, precision)
         found = self.classifier.bundle
         self.version = found.digest[:12]
-        self.metrics = Metrics(name, revision or self.version, found.spec.labels)
-        self.metrics.serves(found.digest, precision or found.spec.precision)
+        edges = found.spec.reference.token_edges
+        self.metrics = Metrics(name, revision or self.version, found.spec.labels, edges)
+        self.metrics.serves(found.digest, self.classifier.precision)
+        self._labels = found.spec.labels
+        self._live = LiveClassifier(self.classifier, limits, self.metrics)
+
+    def warm_up(self) -> None:
+        """Answer on every lane; ready is true only after that."""
+        for ids in self.classifier.encoder(_WARM_UP * self.classifier.lanes):
+            self.classifier.run([ids])
+        self.ready = True
 
     def load(self) -> bool:
-        """Answer once; ready is true only after that."""
-        self.classifier.classify(_WARM_UP)
-        self.ready = True
-        return True
+        """Nothing: KServe calls this whenever a model that is not ready is asked, also while it drains."""
+        return bool(self.ready)
 
     def start(self) -> None:
         """Nothing: the base class would say ready here."""
 
-    def stop(self) -> None:
-        """Let running calls end."""
+    async def drain(self) -> None:
+        """Say not ready, take nothing more, and return when everything that was taken is answered."""
         self.ready = False
-        self.classifier.close()
+        await self._live.drain()
 
-    def validate(self, payload: Any) -> Any:
-        """Nothing: `read_texts` looks closer."""
-        return payload
+    def stop(self) -> None:
+        """Let running work end."""
+        self.ready = False
+        self._live.close()
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Return the V2 input tensors."""
@@ -69,31 +96,78 @@ class TextClassifier(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Return the V2 output tensors."""
-        return OUTPUTS
+        return output_types(len(self._labels))
 
-    async def __call__(self, body: Any, headers: dict[str, str] | None = None, verb: Any = None) -> Any:
-        """Answer a request of any protocol and count it."""
-        started = time.perf_counter()
-        code = 200
+    async def answer_v1(self, body: bytes, timeout: float | None) -> bytes:
+        """Answer a V1 body with a V1 body; `timeout` in seconds, as the other methods and the request may say, too."""
+        return await self._answer(
+            "v1", lambda: read_v1(body), timeout, lambda asked, rows: v1_answer(asked, self._labels, rows, self.version)
+        )
+
+    async def answer_v2(self, body: bytes, json_length: str | None, timeout: float | None) -> tuple[bytes, int | None]:
+        """Answer a V2 body with a V2 body and the length of its JSON part, none where all of it is JSON."""
+        return await self._answer(
+            "v2",
+            lambda: read_v2(body, json_length),
+            timeout,
+            lambda asked, rows: v2_answer(asked, self._labels, rows, self.name, self.version),
+        )
+
+    async def __call__(
+        self, body: Any, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
+    ) -> tuple[Any, dict[str, str]]:
+        """Answer a gRPC request; KServe's own HTTP routes are not reached."""
+        if not isinstance(body, InferRequest) or not body.from_grpc or verb != InferenceVerb.PREDICT:
+            raise NotImplementedError("only inference is served here")
         try:
-            return await super().__call__(body, headers)
-        except InvalidInput:
-            code = 400
+            answer = await self._answer(
+                "grpc",
+                lambda: read_grpc(body),
+                None,  # gRPC cancels a call whose deadline has passed
+                lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version),
+            )
+        except Refusal as refusal:
+            status = _GRPC_STATUS.get(refusal.status, StatusCode.INTERNAL)
+            raise GrpcException(str(refusal), status) from refusal
+        return answer, {}
+
+    async def _answer(
+        self,
+        protocol: str,
+        read: Callable[[], Question],
+        timeout: float | None,
+        write: Callable[[Question, NDArray[np.float32]], Answer],
+    ) -> Answer:
+        """Answer a request of any protocol and count it.
+
+        Raises:
+            Refusal: there is no answer; nothing else is raised, so nothing of the inside gets out.
+        """
+        started = perf_counter()
+        status = 200
+        try:
+            question = read()
+            seconds = min((limit for limit in (timeout, question.timeout) if limit), default=None)
+            return write(question, await self._live.probabilities(question.texts, seconds))
+        except InternalError as error:
+            status = error.status
+            _log_failure(protocol, error.__cause__ or error)
+            raise
+        except Refusal as refusal:
+            status = refusal.status
+            raise
+        except asyncio.CancelledError:
+            status = _GONE
             raise
         except Exception as error:
-            code = 500
-            log.exception("request failed")
+            status = InternalError.status
+            _log_failure(protocol, error)
             raise InternalError("internal error: the server's log says what broke") from error
         finally:
-            self.metrics.request(protocol_of(body), code, time.perf_counter() - started)
+            self.metrics.request(protocol, status, perf_counter() - started)
 
-    async def predict(
-        self, payload: Any, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
-    ) -> dict[str, Any] | InferResponse:
-        """Classify the texts of a request."""
-        texts = read_texts(payload)
-        answers = await asyncio.get_running_loop().run_in_executor(None, self.classifier.classify, texts)
-        self.metrics.predicted(answer.label for answer in answers)
-        if isinstance(payload, InferRequest):
-            return v2_response(payload, answers, self.version)
-        return v1_response(answers, self.version)
+
+def _log_failure(protocol: str, error: BaseException) -> None:
+    """Write the one line of a request that failed through no fault of its caller's."""
+    trace = "".join(traceback.format_exception(error))
+    log.error(orjson.dumps({"event": "request failed", "protocol": protocol, "error": trace}).decode())

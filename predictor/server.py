@@ -7,26 +7,38 @@ import socket
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from predictor.bundle import Precision
 from predictor.errors import InputError
+from predictor.serving import Limits
+
+if TYPE_CHECKING:
+    from predictor.model import TextClassifier
 
 GRACE_SECONDS = 30
 
 
 def serve(
-    bundle: Path, model_name: str, http_port: int, grpc_port: int, revision: str = "", precision: str = ""
+    bundle: Path,
+    model_name: str,
+    http_port: int,
+    grpc_port: int,
+    limits: Limits,
+    revision: str = "",
+    precision: str = "",
 ) -> None:
     """Serve a bundle until SIGTERM or SIGINT, then finish what was accepted and return.
 
-    Nothing listens before the model has answered once.
+    Nothing listens before the model has answered once. It is one process with a lane for each CPU it may use, so there
+    is one queue, one cache and one set of metrics; more than one pod is the way to more of them.
 
     Args:
         bundle: the bundle's folder.
         model_name: name in the endpoints' paths.
         http_port: for V1, V2 REST and /metrics.
         grpc_port: for V2 gRPC.
+        limits: what is taken upon the server.
         revision: label on the metrics; empty for the bundle's digest.
         precision: int8, fp32 or torch; empty for what the bundle chose.
 
@@ -39,16 +51,23 @@ def serve(
         raise InputError(f"--http-port and --grpc-port are both {http_port}: choose two ports")
     _check_port("--http-port", http_port)
     _check_port("--grpc-port", grpc_port)
+    # Texts are tokenised on the event loop or in threads of our own; threads of the tokenizer's would get in their way.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _import_kserve()
+
+    import prometheus_client
 
     from predictor.model import TextClassifier
 
-    model = TextClassifier(model_name, bundle, revision, precision or None)  # type: ignore[arg-type]
-    model.load()
-    server = _server(http_port, grpc_port)
-    spec = model.classifier.bundle.spec
+    prometheus_client.disable_created_metrics()  # a third more series, which nobody reads
+    model = TextClassifier(model_name, bundle, limits, revision, precision or None)  # type: ignore[arg-type]
+    model.warm_up()
+    server = _server(model, http_port, grpc_port, limits)
+    spec, served = model.classifier.bundle.spec, model.classifier.precision
+    if served != (precision or spec.precision):
+        print(f"this CPU cannot add {spec.precision} up exactly: serving {served}, which is slower", file=sys.stderr)
     print(
-        f"serving {model_name}: bundle {model.version}, {precision or spec.precision}, {len(spec.labels)} labels; "
+        f"serving {model_name}: bundle {model.version}, {served}, {len(spec.labels)} labels; "
         f"http :{http_port}, grpc :{grpc_port}",
         file=sys.stderr,
         flush=True,
@@ -77,34 +96,20 @@ def _import_kserve() -> None:
         sys.argv = argv
 
 
-def _server(http_port: int, grpc_port: int) -> Any:
-    from fastapi import Request
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse
+def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Limits) -> Any:
+    import kserve.model_server
     from kserve import ModelServer
-    from kserve.errors import InvalidInput, ModelNotFound
-    from kserve.model_server import app
+    from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
-    from predictor.model import InternalError
+    from predictor.rest import FrontDoor
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
         async def ready(self) -> bool:
             """Say ready when every model is; kserve always says so."""
             models = self.model_registry.get_models()
             return bool(models) and all([await self.model_registry.is_model_ready(name) for name in models])
-
-        def decode(self, body: Any, headers: dict[str, str], *args: Any, **options: Any) -> Any:
-            """Decode JSON whatever charset the content type names, and call a malformed body bad input, not a fault."""
-            if headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-                headers = {**headers, "content-type": "application/json"}
-            try:
-                return super().decode(body, headers, *args, **options)
-            except InvalidInput:
-                raise
-            except Exception as error:  # KeyError, TypeError, struct.error... by what is missing
-                raise InvalidInput(f"the request cannot be read ({type(error).__name__}: {error})") from error
 
     class ClosedRepository(ModelRepositoryExtension):  # type: ignore[misc]
         """One bundle a process: nobody loads another over the network, or takes this one away."""
@@ -116,6 +121,34 @@ def _server(http_port: int, grpc_port: int) -> Any:
             raise InvalidInput("unloading models is off: stop the server")
 
     class Server(ModelServer):  # type: ignore[misc]
+        def setup_event_loop(self) -> None:
+            """Put our routes in front of KServe's, and finish the work before uvicorn hears of a signal.
+
+            KServe calls this when it has made its servers and before it starts them; it has no other place for either.
+            """
+            super().setup_event_loop()
+            uvicorn = self._rest_server._server
+            uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes)
+            self._stop_listening, uvicorn.handle_exit = uvicorn.handle_exit, self._exit
+            self._draining: asyncio.Future[None] | None = None
+
+        def _exit(self, sig: int, frame: Any) -> None:
+            asyncio.get_running_loop().call_soon_threadsafe(self._drain, sig)
+
+        def _drain(self, sig: int) -> None:
+            if self._draining:  # asked twice: at once, then
+                self._stop_listening(sig, None)
+                return
+
+            async def drain() -> None:
+                try:
+                    await asyncio.wait_for(model.drain(), GRACE_SECONDS)
+                except TimeoutError:
+                    print(f"giving up on requests that took longer than {GRACE_SECONDS} s", file=sys.stderr, flush=True)
+                self._stop_listening(sig, None)
+
+            self._draining = asyncio.ensure_future(drain())
+
         def stop(self, sig: int) -> None:
             """End gRPC calls too, and only then the model; uvicorn has finished its requests by now."""
 
@@ -126,22 +159,12 @@ def _server(http_port: int, grpc_port: int) -> Any:
 
             self._shutdown = asyncio.get_running_loop().create_task(shutdown())
 
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-        return JSONResponse({"error": f"the request is no V2 inference request at {where}: {first['msg']}"}, 400)
-
-    async def broken(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 500)
-
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(InternalError, broken)
-    server = Server(http_port, grpc_port, grace_period=GRACE_SECONDS, enable_latency_logging=False)
+    kserve.model_server.args.grpc_max_receive_message_length = limits.body_bytes
+    server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
     server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)
     # A caller's mistake is in the answer and the counters; a traceback of it in the log helps nobody.
-    expected = (InvalidInput, ModelNotFound, InternalError)
+    expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady)
     logging.getLogger("kserve").addFilter(lambda record: not _caused_by(record, expected))
     for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -90,6 +90,10 @@ class Encoder:
         """Clean each text."""
         return [clean(text[: self._max_chars], self.cleaning) for text in texts]
 
+    def encode(self, cleaned: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text that was cleaned, unpadded, at most `max_length` each."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(cleaned)]
+
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, unpadded, at most `max_length` each."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(self.clean(texts))]
+        return self.encode(self.clean(texts))

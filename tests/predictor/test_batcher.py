@@ -103,7 +103,7 @@ def test_every_text_gets_its_own_answer_in_order_and_within_the_budget(
         assert answers == [expected(texts) for texts in requests]
 
     played(batcher, script)
-    assert sorted(text for batch in engine.batches for text in batch) == sorted(
+    assert sorted(list(text) for batch in engine.batches for text in batch) == sorted(
         text for texts in requests for text in texts
     )
     for batch in engine.batches:
@@ -238,7 +238,7 @@ def test_equal_texts_that_wait_or_run_are_run_once_and_outlive_the_first_caller(
             assert await task == [[1, 2], [1, 3], [1, 2]]
 
     played(batcher, script)
-    assert sorted(text for batch in engine.batches for text in batch) == [[1], [2], [3], [3]]
+    assert sorted(list(text) for batch in engine.batches for text in batch) == [[1], [2], [3], [3]]
 
 
 def test_whoever_shares_a_text_of_a_large_request_does_not_wait_for_its_turn() -> None:

@@ -1,0 +1,44 @@
+"""Answers given before, exact: the same cleaned text, asked of the same bundle."""
+
+import hashlib
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class AnswerCache:
+    """Keeps the rows of the texts that were asked for last.
+
+    Args:
+        digest: the bundle's; answers of another bundle have other keys.
+        entries: the most rows to keep, about 300 bytes each; 0 keeps none.
+    """
+
+    def __init__(self, digest: str, entries: int) -> None:
+        self._salt = bytes.fromhex(digest)
+        self._entries = entries
+        self._rows: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def key(self, cleaned: str) -> bytes | None:
+        """Return what a text's answer is kept under: 16 bytes, however long the text; None where none is kept."""
+        if not self._entries:
+            return None
+        return hashlib.blake2b(cleaned.encode(), digest_size=16, key=self._salt).digest()
+
+    def get(self, key: bytes | None) -> NDArray[np.float32] | None:
+        """Return the row kept under a key."""
+        if key is None or key not in self._rows:
+            return None
+        self._rows.move_to_end(key)
+        return self._rows[key]
+
+    def put(self, key: bytes, row: NDArray[np.float32]) -> None:
+        """Keep a row, in place of the one that nobody asked for the longest."""
+        self._rows[key] = row.copy()  # a row of a batch would keep the whole batch
+        self._rows.move_to_end(key)
+        if len(self._rows) > self._entries:
+            self._rows.popitem(last=False)

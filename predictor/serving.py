@@ -1,0 +1,147 @@
+"""The classifier under load: the same cleaning, encoder, engine and softmax, behind a cache and a batcher."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.batcher import Batcher, Call, Ids, TokenBudget
+from predictor.cache import AnswerCache
+from predictor.classifier import BATCH, Classifier
+from predictor.errors import Overloaded, TooLate
+from predictor.metrics import Metrics
+
+# Does something, here or in a thread.
+Do = Callable[..., Awaitable[Any]]
+
+# Characters that are cleaned and tokenised on the event loop: half a millisecond's work. The way to a thread and back
+# costs a good part of that and would make a lone short text wait longer; more than this never blocks the loop.
+_INLINE_CHARS = 2048
+# Texts a thread prepares at a time: between two portions smaller requests get their turn, and a caller that has gone is
+# noticed.
+_PORTION = 32
+# Requests that may be in preparation in the threads: the bodies they hold stand in no queue yet.
+_PREPARING = 32
+
+# A lane of a CPU is as fast in tokens from a few hundred tokens on, and a batch that is no longer than a twentieth of a
+# second keeps everybody's wait short; a GPU wants more of both.
+_CPU_BATCH = (512, BATCH)
+_GPU_BATCH = (16_384, 128)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server takes upon itself."""
+
+    queue_tokens: int
+    """Tokens that may wait; beyond it callers are told to come again."""
+    timeout: float
+    """Seconds after which a request is given up, unless the caller wants it sooner."""
+    cache_entries: int
+    """Answers to keep; 0 for none."""
+    body_bytes: int
+    """The longest request body or gRPC message."""
+
+
+class LiveClassifier:
+    """Answers for many callers at once. All of it but tokenising and the engine runs on the event loop.
+
+    Args:
+        classifier: what answers.
+        limits: what is taken upon it.
+        metrics: told what happens.
+    """
+
+    def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
+        self._classifier = classifier
+        self._encoder = classifier.encoder
+        self._limits = limits
+        self._metrics = metrics
+        self._cache = AnswerCache(classifier.bundle.digest, limits.cache_entries)
+        tokens, texts = _GPU_BATCH if classifier.precision == "torch" else _CPU_BATCH
+        budget = TokenBudget(limits.queue_tokens, tokens, texts)
+        self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
+        self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
+        self._preparing = 0
+        metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
+
+    async def probabilities(self, texts: Sequence[str], timeout: float | None = None) -> NDArray[np.float32]:
+        """Return calibrated class probabilities, float32 of shape (texts, labels), at least one text.
+
+        Args:
+            texts: as the caller sent them.
+            timeout: seconds the caller is ready to wait; the server's own limit holds as well.
+
+        Raises:
+            TooLarge, Overloaded, Draining: the texts were not taken.
+            TooLate: the deadline passed; texts that still waited are not run.
+            InternalError: the engine cannot answer one of the texts.
+        """
+        seconds = min(self._limits.timeout, timeout or self._limits.timeout)
+        try:
+            async with asyncio.timeout(seconds):
+                with self.batcher.call(len(texts)) as call:
+                    await self._enter(call, texts)
+                    rows = await call.rows()
+        except TimeoutError:
+            raise TooLate(f"no answer within {seconds:g} s: allow more time, or send fewer texts") from None
+        self._metrics.answered(rows)
+        return rows
+
+    async def drain(self) -> None:
+        """Take no more texts, and return when those that were taken are answered."""
+        await self.batcher.drain()
+
+    def close(self) -> None:
+        """Let running work end and stop the threads."""
+        self.batcher.close()
+        self._threads.shutdown()
+        self._classifier.close()
+
+    async def _enter(self, call: Call, texts: Sequence[str]) -> None:
+        """Answer a call's texts from the cache, and queue the others."""
+        if sum(map(len, texts)) <= _INLINE_CHARS:
+            await self._queue(call, texts, len(texts), _here)
+            return
+        if self._preparing == _PREPARING:
+            raise Overloaded(f"{_PREPARING} large requests are being prepared: send the request again in 1 s", 1)
+        self._preparing += 1
+        try:
+            await self._queue(call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, self._threads))
+        finally:
+            self._preparing -= 1
+
+    async def _queue(self, call: Call, texts: Sequence[str], portion: int, do: Do) -> None:
+        seconds = 0.0
+        tokens = 0
+        queued: list[tuple[int, Ids, bytes | None]] = []
+        for start in range(0, len(texts), portion):
+            started = perf_counter()
+            unknown: list[tuple[int, str, bytes | None]] = []
+            for place, (cleaned, key) in enumerate(await do(self._clean, texts[start : start + portion]), start):
+                if (row := self._cache.get(key)) is None:
+                    unknown.append((place, cleaned, key))
+                else:
+                    call.answer(place, row)
+            if unknown:
+                ids = await do(self._encoder.encode, [cleaned for _, cleaned, _ in unknown])
+                queued += [(place, text, key) for (place, _, key), text in zip(unknown, ids, strict=True)]
+                tokens += sum(map(len, ids))
+                self.batcher.admit(tokens)  # a refusal should not wait for the last of a hundred thousand texts
+            seconds += perf_counter() - started
+        self._metrics.prepared(seconds, len(texts) - len(queued), len(queued))
+        if queued:
+            self.batcher.submit(call, queued)
+
+    def _clean(self, texts: Sequence[str]) -> list[tuple[str, bytes | None]]:
+        return [(cleaned, self._cache.key(cleaned)) for cleaned in self._encoder.clean(texts)]
+
+
+async def _here(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)

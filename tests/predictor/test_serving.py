@@ -1,0 +1,181 @@
+import asyncio
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from predictor.cache import AnswerCache
+from predictor.errors import InternalError, TooLarge, TooLate
+from predictor.metrics import Metrics
+from predictor.serving import Limits, LiveClassifier
+
+LIMITS = Limits(queue_tokens=20_000, timeout=30, cache_entries=0, body_bytes=1024)
+
+
+class FakeEncoder:
+    """One token a character; remembers what it tokenised, and where."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.threads: set[str] = set()
+
+    def clean(self, texts: Sequence[str]) -> list[str]:
+        return [" ".join(text.split()) for text in texts]
+
+    def encode(self, cleaned: Sequence[str]) -> list[list[int]]:
+        self.seen += cleaned
+        self.threads.add(threading.current_thread().name)
+        return [[ord(letter) for letter in text] for text in cleaned]
+
+
+class FakeClassifier:
+    """Two classes; the confidence tells the text, and a text with a "!" breaks the engine."""
+
+    precision = "int8"
+    lanes = 2
+    bundle = SimpleNamespace(digest="ab" * 32)
+
+    def __init__(self) -> None:
+        self.encoder = FakeEncoder()
+        self.gate: queue.SimpleQueue[None] | None = None
+        self.runs = 0
+
+    def run(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        if self.gate:
+            self.gate.get(timeout=30)
+        self.runs += 1
+        if any(ord("!") in text for text in ids):
+            raise RuntimeError("the model's own words")
+        first = np.array([sum(text) % 997 / 997 for text in ids], dtype=np.float32)
+        return np.stack([first, 1 - first], axis=1)
+
+    def close(self) -> None:
+        pass
+
+
+def answers(texts: Sequence[str]) -> NDArray[np.float32]:
+    cleaned = FakeEncoder().clean(texts)
+    return FakeClassifier().run([[ord(letter) for letter in text] for text in cleaned])
+
+
+def played(
+    script: Callable[[LiveClassifier, FakeClassifier], Awaitable[None]], limits: Limits = LIMITS
+) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    classifier = FakeClassifier()
+
+    async def whole() -> None:
+        asked: Any = classifier
+        live = LiveClassifier(asked, limits, Metrics("m", "r", ["a", "b"], [8, 16], registry))
+        await script(live, classifier)
+        assert (live.batcher.waiting_tokens, live.batcher.open_calls) == (0, 0)
+        live.close()
+
+    asyncio.run(whole())
+    return registry
+
+
+def test_short_texts_are_tokenised_on_the_spot_and_long_ones_in_threads() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        np.testing.assert_array_equal(await live.probabilities(["a  b", "c"]), answers(["a  b", "c"]))
+        assert classifier.encoder.threads == {"MainThread"}
+        many = [f"text {n}" for n in range(500)]
+        classifier.encoder.threads.clear()
+        np.testing.assert_array_equal(await live.probabilities(many), answers(many))
+        assert "MainThread" not in classifier.encoder.threads
+
+    played(script)
+
+
+def test_a_text_asked_again_is_answered_without_tokenising_or_running_it() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        first = await live.probabilities(["a b", "c d", "e"])
+        runs = classifier.runs
+        classifier.encoder.seen.clear()
+        np.testing.assert_array_equal(await live.probabilities(["c   d", "e", "a b"]), first[[1, 2, 0]])
+        assert (classifier.runs, classifier.encoder.seen) == (runs, [])
+        await live.probabilities(["f", "e"])
+        assert classifier.encoder.seen == ["f"]
+
+    registry = played(script, Limits(20_000, 30, 100, 1024))
+    who = {"model_name": "m", "revision": "r"}
+    lookups = "text_classifier_cache_lookups_total"
+    assert registry.get_sample_value(lookups, {**who, "result": "hit"}) == 4
+    assert registry.get_sample_value(lookups, {**who, "result": "miss"}) == 4
+    assert sum(
+        registry.get_sample_value("text_classifier_predictions_total", {**who, "category": label}) or 0
+        for label in "ab"
+    ) == len("abcceafe")
+
+
+def test_the_same_text_from_many_callers_at_once_runs_once_even_if_the_first_one_goes() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        classifier.gate = queue.SimpleQueue()
+        callers = [asyncio.create_task(live.probabilities(["same"])) for _ in range(5)]
+        while live.batcher.open_calls < 5:
+            await asyncio.sleep(0)
+        callers[0].cancel()
+        await asyncio.wait([callers[0]])
+        classifier.gate.put(None)
+        for caller in callers[1:]:
+            np.testing.assert_array_equal(await caller, answers(["same"]))
+        assert classifier.runs == 1
+
+    played(script, Limits(20_000, 30, 100, 1024))
+
+
+def test_a_failure_is_not_kept() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        for _ in range(2):
+            with pytest.raises(InternalError):
+                await live.probabilities(["poison!"])
+        assert classifier.runs == 2
+
+    played(script, Limits(20_000, 30, 100, 1024))
+
+
+def test_past_its_deadline_a_request_is_given_up_and_its_waiting_texts_are_not_run() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        classifier.gate = queue.SimpleQueue()
+        blocking = asyncio.create_task(live.probabilities(["a", "b"]))
+        while live.batcher.open_calls < 1:
+            await asyncio.sleep(0)
+        with pytest.raises(TooLate, match=r"no answer within 0\.01 s"):
+            await live.probabilities(["late"], 0.01)
+        assert live.batcher.waiting_texts == 0
+        for _ in range(2):
+            classifier.gate.put(None)
+        await blocking
+        assert classifier.runs == 2
+
+    played(script)
+
+
+def test_more_tokens_than_the_queue_ever_holds_are_refused_for_good() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        for texts in (["x" * 15_000, "y" * 15_000], ["z"] * 100_000):
+            with pytest.raises(TooLarge):
+                await live.probabilities(texts)
+        assert classifier.runs == 0
+
+    played(script)
+
+
+def test_the_cache_keeps_the_latest_and_no_more_than_it_may() -> None:
+    cache = AnswerCache("00" * 32, 2)
+    rows = {text: np.array([n], dtype=np.float32) for n, text in enumerate("abc")}
+    keys = {text: cache.key(text) for text in rows}
+    for text in "ab":
+        cache.put(keys[text] or b"", rows[text])
+    assert cache.get(keys["a"]) is not None
+    cache.put(keys["c"] or b"", rows["c"])
+    assert [text for text in "abc" if cache.get(keys[text]) is not None] == ["a", "c"]
+    assert len(cache) == 2
+    assert AnswerCache("11" * 32, 2).key("a") != keys["a"]
+    assert AnswerCache("00" * 32, 0).key("a") is None
