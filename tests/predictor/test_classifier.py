@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predictor.classifier import Classifier, run_sorted, softmax
-from predictor.engine import Logits, available_cpus, pad
+from predictor.engine import Logits, available_cpus, int8_is_exact, pad
 from predictor.errors import InputError
 
 TEXTS = ["goal cup striker 1", "profit bank shares oil 2", "treaty rebels vote " * 9, "army", "zzz"]
@@ -96,3 +96,23 @@ def test_available_cpus_stay_within_the_affinity() -> None:
     import os
 
     assert 1 <= available_cpus() <= len(os.sched_getaffinity(0))
+
+
+def test_int8_is_exact_where_the_cpu_has_the_instruction() -> None:
+    assert int8_is_exact("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\nbugs :")
+    assert int8_is_exact("flags : avx2 avx_vnni")
+    assert int8_is_exact("Features : fp asimd asimddp")
+    assert not int8_is_exact("flags : fpu avx2 avx512f\nmodel name : avx512_vnni lookalike")
+
+
+def test_an_inexact_cpu_gets_fp32_unless_int8_is_asked_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("predictor.engine.int8_is_exact", lambda cpuinfo: False)
+    assert Classifier(bundle).precision == "fp32"
+    assert Classifier(bundle, "int8").precision == "int8"
+
+
+def test_one_batch_has_the_same_answers_as_many(bundle: Path) -> None:
+    classifier = Classifier(bundle)
+    np.testing.assert_allclose(
+        classifier.run(classifier.encoder(TEXTS)), classifier.probabilities(TEXTS), rtol=0, atol=1e-6
+    )

@@ -195,7 +195,9 @@ def test_the_gateways_deadline_is_taken_over() -> None:
     header = "x-envoy-expected-rq-timeout-ms"
     statuses = [
         got.status_code
-        for got in asked(door, *[("POST", V1, {"headers": {header: value}}) for value in ("1500", "0", "soon", "9" * 11)])
+        for got in asked(
+            door, *[("POST", V1, {"headers": {header: value}}) for value in ("1500", "0", "soon", "9" * 11)]
+        )
     ]
     assert statuses == [200, 400, 400, 400]
     assert model.timeouts == [1.5]

@@ -1,7 +1,11 @@
 import json
+import shutil
+import socket
 import struct
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +86,11 @@ def _answers_grpc_raw(server: Server) -> list[tuple[str, float]]:
     return list(zip(_unpacked(labels), np.frombuffer(confidence, dtype="<f4").tolist(), strict=True))
 
 
+def _many(count: int) -> list[str]:
+    """Texts of 60 words, no two alike."""
+    return [f"{'goal bank treaty ' * 20}{number}" for number in range(count)]
+
+
 def test_every_protocol_gives_the_classifiers_answers_bit_for_bit(server: Server, bundle: Path) -> None:
     ours = [(answer.label, answer.confidence) for answer in Classifier(bundle).classify(TEXTS)]
     for ask in (_answers_v1, _answers_v2, _answers_v2_binary, _answers_grpc, _answers_grpc_raw):
@@ -114,7 +123,13 @@ def test_request_ids_versions_and_asked_outputs(server: Server, bundle: Path) ->
 def test_metadata_says_the_true_inputs_and_outputs(server: Server) -> None:
     body = httpx.get(f"{server.http}/v2/models/toy").json()
     assert [(t["name"], t["datatype"]) for t in body["inputs"]] == [("text", "BYTES")]
-    assert [(t["name"], t["datatype"]) for t in body["outputs"]] == [("label", "BYTES"), ("confidence", "FP32")]
+    assert [(t["name"], t["datatype"], t["shape"]) for t in body["outputs"]] == [
+        ("label", "BYTES", [-1]),
+        ("confidence", "FP32", [-1]),
+        ("probabilities", "FP32", [-1, 3]),
+        ("top_labels", "BYTES", [-1, -1]),
+        ("top_confidences", "FP32", [-1, -1]),
+    ]
 
 
 V1_BAD = [
@@ -133,6 +148,15 @@ V1_BAD = [
     (b'{"instances": [["nested"]]}', "instance 0 is a JSON array"),
     (b'{"instances": [true]}', "JSON boolean"),
     (b'\xff{"instances": ["x"]}', "not JSON|Unrecognized|cannot be read"),
+]
+
+
+V1_BAD += [
+    (b'{"instances": ["\\ud800"]}', "not JSON"),
+    (b'{"instances": ' + b"[" * 100_000, "not JSON"),
+    (b'{"instances": ["x"], "parameters": []}', "'parameters' is a JSON array"),
+    (b'{"instances": ["x"], "parameters": {"top_k": 0}}', "top_k is 0"),
+    (b'{"instances": ["x"], "parameters": {"timeout": "soon"}}', "timeout is 'soon'"),
 ]
 
 
@@ -243,7 +267,7 @@ def test_health_stays_quick_while_the_model_works(server: Server) -> None:
     work = threading.Thread(
         target=httpx.post,
         args=(f"{server.http}/v1/models/toy:predict",),
-        kwargs={"json": {"instances": ["goal bank treaty " * 20] * 3000}, "timeout": 120},
+        kwargs={"json": {"instances": _many(1500)}, "timeout": 120},
     )
     work.start()
     answered_during_work = 0
@@ -267,19 +291,154 @@ def test_a_second_server_on_the_port_is_refused_in_one_sentence(server: Server, 
             start_server(bundle, tmp_path / "log", option, port)
 
 
-def test_sigterm_finishes_what_was_accepted_and_exits_clean(bundle: Path, tmp_path: Path) -> None:
-    server = start_server(bundle, tmp_path / "log")
-    got: list[int] = []
+def test_nobody_waits_for_a_text_of_10_mb_or_a_request_of_100000(server: Server) -> None:
+    def ask(instances: list[str]) -> int:
+        return httpx.post(
+            f"{server.http}/v1/models/toy:predict", json={"instances": instances}, timeout=120
+        ).status_code
 
-    def ask() -> None:
-        body = {"instances": ["goal bank treaty " * 20] * 2000}
-        got.append(httpx.post(f"{server.http}/v1/models/toy:predict", json=body, timeout=120).status_code)
+    assert ask(["goal " * 1_600_000]) == 200  # 8 MB; its first words are what is read
+    assert ask(["goal " * 2_100_000]) == 413
+    statuses: list[int] = []
+    work = threading.Thread(target=lambda: statuses.append(ask(["x"] * 100_000)))
+    work.start()
+    while work.is_alive():
+        assert httpx.get(f"{server.http}/v2/health/live").status_code == 200
+        assert _answers_v1(server)
+    assert statuses == [413]
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    time.sleep(0.5)
+
+def test_half_sent_and_half_closed_requests_harm_nobody(server: Server) -> None:
+    host, port = server.http.removeprefix("http://").split(":")
+    head = b"POST /v1/models/toy:predict HTTP/1.1\r\nhost: m\r\ncontent-length: 100\r\n\r\n"
+    halves = []
+    for sent in (b"", b"POST", head, head + b'{"instances": ["go'):
+        for half_closed in (False, True):
+            connection = socket.create_connection((host, int(port)))
+            connection.sendall(sent)
+            if half_closed:
+                connection.shutdown(socket.SHUT_WR)
+            halves.append(connection)
+    assert _answers_v1(server) == _answers_v2(server)
+    for connection in halves:
+        connection.close()
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"\x00\xff nonsense\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert _answers_v1(server) == _answers_v2(server)
+
+
+def test_a_connection_outlives_bad_requests(server: Server) -> None:
+    with httpx.Client() as client:
+        for body, _ in V1_BAD:
+            assert client.post(f"{server.http}/v1/models/toy:predict", content=body).status_code == 400
+            got = client.post(f"{server.http}/v1/models/toy:predict", json={"instances": ["goal cup"]})
+            assert got.json()["predictions"][0]["label"] == "Sports"
+
+
+def test_probabilities_and_top_k_are_those_of_the_classifier(server: Server, bundle: Path) -> None:
+    ours = Classifier(bundle)
+    request = {"inputs": [_tensor(TEXTS)], "outputs": [{"name": "probabilities"}, {"name": "top_labels"}]}
+    body = httpx.post(f"{server.http}/v2/models/toy/infer", json={**request, "parameters": {"top_k": 2}}).json()
+    outputs = {output["name"]: output for output in body["outputs"]}
+    rows = np.array(outputs["probabilities"]["data"], dtype=np.float32).reshape(outputs["probabilities"]["shape"])
+    np.testing.assert_allclose(rows, ours.probabilities(TEXTS), atol=1e-6)
+    best = [[ours.labels[place] for place in np.argsort(-row)[:2]] for row in rows]
+    assert np.reshape(outputs["top_labels"]["data"], outputs["top_labels"]["shape"]).tolist() == best
+
+
+def test_an_expired_deadline_is_a_504(server: Server) -> None:
+    body = {"instances": _many(1000), "parameters": {"timeout": 1}}
+    got = httpx.post(f"{server.http}/v1/models/toy:predict", json=body)
+    assert got.status_code == 504 and "no answer within" in got.json()["error"]
+
+
+def test_a_grpc_message_over_the_limit_is_refused(server: Server) -> None:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
+    with pytest.raises(grpc.RpcError) as caught:
+        raw = _packed(["x" * 9_000_000])
+        _grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor], raw_input_contents=[raw]))
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert _answers_grpc(server)
+
+
+def test_the_metrics_are_sound_openmetrics(server: Server) -> None:
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+    _answers_v1(server)
+    got = httpx.get(f"{server.http}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert got.headers["content-type"].startswith("application/openmetrics-text")
+    families = {family.name: family for family in text_string_to_metric_families(got.text)}
+    ours = {name for name in families if name.startswith("text_classifier_")}
+    wanted = {"requests", "predictions", "latency_seconds", "stage_seconds", "batch_texts", "batch_tokens", "model"}
+    wanted |= {"padding_tokens", "queue_texts", "queue_tokens", "confidence_ratio", "text_tokens", "cache_lookups"}
+    assert ours == {f"text_classifier_{name}" for name in wanted}
+    for name in ours:
+        for sample in families[name].samples:
+            assert (sample.labels["model_name"], sample.labels["revision"]) == ("toy", "canary-1")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_has_nothing_to_say(server: Server) -> None:
+    metrics = httpx.get(f"{server.http}/metrics").text
+    ours = "".join(f"{line}\n" for line in metrics.splitlines() if "text_classifier_" in line)
+    subprocess.run(["promtool", "check", "metrics"], input=ours, text=True, check=True)
+
+
+def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path: Path) -> None:
+    server = start_server(bundle, tmp_path / "log", "--cache-entries", "0")
+    told = threading.Event()
+    before: list[object] = []
+    after: list[object] = []
+    ready: list[int] = []
+
+    def rest() -> object:
+        try:
+            return httpx.post(
+                f"{server.http}/v1/models/toy:predict", json={"instances": _many(500)}, timeout=120
+            ).status_code
+        except httpx.TransportError as error:
+            return error
+
+    def rpc() -> object:
+        contents = pb.InferTensorContents(bytes_contents=[text.encode() for text in _many(500)])
+        tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[500], contents=contents)
+        try:
+            return len(_grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor])).outputs)
+        except grpc.RpcError as error:
+            return error.code()
+
+    def load(ask: Callable[[], object], good: object) -> None:
+        answer = good
+        while answer == good:
+            sent = told.is_set()
+            answer = ask()
+            (after if sent else before).append(answer)
+
+    def watch() -> None:
+        while True:
+            try:
+                ready.append(httpx.get(f"{server.http}/v2/health/ready").status_code)
+            except httpx.TransportError:
+                return
+
+    threads = [threading.Thread(target=load, args=(rest, 200)) for _ in range(6)]
+    threads += [threading.Thread(target=load, args=(rpc, 2)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while len(before) < 16:
+        time.sleep(0.01)
+    watching = threading.Thread(target=watch)
+    watching.start()
+    told.set()
     assert server.stop() == 0
-    asking.join()
-    assert got == [200]
+    for thread in [*threads, watching]:
+        thread.join()
+    # What was sent before the signal is answered, or refused in words when it was read after it.
+    assert set(before) <= {200, 2, 503, grpc.StatusCode.UNAVAILABLE}
+    assert len(before) >= 16 and {200, 2} <= set(before)
+    for answer in after:
+        assert answer in (503, grpc.StatusCode.UNAVAILABLE) or isinstance(answer, httpx.TransportError)
+    assert ready == sorted(ready) and set(ready) <= {200, 503}  # never ready again
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.http)
