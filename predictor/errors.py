@@ -21,6 +21,12 @@ class BadRequest(Refusal):
     status = 400
 
 
+class NotServed(Refusal):
+    """There is no such model, or no such thing is done with it."""
+
+    status = 404
+
+
 class TooLarge(Refusal):
     """The request cannot be taken, however long the caller waits."""
 

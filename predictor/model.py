@@ -20,7 +20,7 @@ from predictor.bundle import Precision
 from predictor.classifier import Classifier
 from predictor.errors import InternalError, Refusal
 from predictor.metrics import Metrics
-from predictor.protocol import INPUTS, Question, output_types, read_grpc, read_v1, read_v2
+from predictor.protocol import INPUTS, Question, output_types, read_deadline, read_grpc, read_v1, read_v2
 from predictor.replies import grpc_answer, v1_answer, v2_answer
 from predictor.serving import Limits, LiveClassifier
 
@@ -98,18 +98,21 @@ class TextClassifier(Model):  # type: ignore[misc]
         """Return the V2 output tensors."""
         return output_types(len(self._labels))
 
-    async def answer_v1(self, body: bytes, timeout: float | None) -> bytes:
-        """Answer a V1 body with a V1 body; `timeout` in seconds, as the other methods and the request may say, too."""
+    async def answer_v1(self, body: bytes, deadline: bytes | None) -> bytes:
+        """Answer a V1 body with a V1 body; `deadline` is the header of a gateway that has one."""
         return await self._answer(
-            "v1", lambda: read_v1(body), timeout, lambda asked, rows: v1_answer(asked, self._labels, rows, self.version)
+            "v1",
+            lambda: read_v1(body),
+            deadline,
+            lambda asked, rows: v1_answer(asked, self._labels, rows, self.version),
         )
 
-    async def answer_v2(self, body: bytes, json_length: str | None, timeout: float | None) -> tuple[bytes, int | None]:
+    async def answer_v2(self, body: bytes, json_length: str | None, deadline: bytes | None) -> tuple[bytes, int | None]:
         """Answer a V2 body with a V2 body and the length of its JSON part, none where all of it is JSON."""
         return await self._answer(
             "v2",
             lambda: read_v2(body, json_length),
-            timeout,
+            deadline,
             lambda asked, rows: v2_answer(asked, self._labels, rows, self.name, self.version),
         )
 
@@ -135,7 +138,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         self,
         protocol: str,
         read: Callable[[], Question],
-        timeout: float | None,
+        deadline: bytes | None,
         write: Callable[[Question, NDArray[np.float32]], Answer],
     ) -> Answer:
         """Answer a request of any protocol and count it.
@@ -147,7 +150,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         status = 200
         try:
             question = read()
-            seconds = min((limit for limit in (timeout, question.timeout) if limit), default=None)
+            seconds = min((limit for limit in (read_deadline(deadline), question.timeout) if limit), default=None)
             return write(question, await self._live.probabilities(question.texts, seconds))
         except InternalError as error:
             status = error.status

@@ -15,6 +15,8 @@ INPUTS = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
 _USUAL = ("label", "confidence")
 TOP = ("top_labels", "top_confidences")
 OUTPUTS = (*_USUAL, "probabilities", *TOP)
+# What Envoy, and so every gateway made of it, tells of the time it is going to wait.
+DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
 _V1_SHAPE = '{"instances": ["a text", ...]}'
 _V2_SHAPE = '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a text"]}]}'
 
@@ -134,6 +136,19 @@ def read_grpc(request: InferRequest) -> Question:
     raw = request.use_binary_outputs
     binary = {output.name: raw for output in request.request_outputs or ()}
     return _v2(tensors, request.id, to_http_parameters(request.parameters or {}), binary, raw)
+
+
+def read_deadline(header: bytes | None) -> float | None:
+    """Return the seconds a gateway is going to wait, from the milliseconds in its header; none where it does not say.
+
+    Raises:
+        BadRequest: the header holds something else.
+    """
+    if header is None:
+        return None
+    if not header.isdigit() or len(header) > 10 or not int(header):
+        raise BadRequest(f"{DEADLINE_HEADER} is {_short(header)}: send milliseconds, from 1 on")
+    return int(header) / 1000
 
 
 def _v2(

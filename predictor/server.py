@@ -59,7 +59,8 @@ def serve(
 
     from predictor.model import TextClassifier
 
-    prometheus_client.disable_created_metrics()  # a third more series, which nobody reads
+    # A third more series, which nobody reads.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     model = TextClassifier(model_name, bundle, limits, revision, precision or None)  # type: ignore[arg-type]
     model.warm_up()
     server = _server(model, http_port, grpc_port, limits)

@@ -11,7 +11,7 @@ from kserve import InferRequest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import BadRequest
-from predictor.protocol import OUTPUTS, Question, read_grpc, read_v1, read_v2
+from predictor.protocol import OUTPUTS, Question, read_deadline, read_grpc, read_v1, read_v2
 from predictor.replies import grpc_answer, v1_answer, v2_answer
 
 LABELS = ["Business", "Sports", "World"]
@@ -161,3 +161,10 @@ def test_more_than_all_classes_is_all_classes() -> None:
 def test_lone_surrogates_and_nesting_without_end_are_no_json(body: bytes) -> None:
     with pytest.raises(BadRequest, match="not JSON"):
         read_v1(body)
+
+
+def test_a_gateways_deadline_is_in_milliseconds() -> None:
+    assert (read_deadline(b"1500"), read_deadline(None)) == (1.5, None)
+    for header in (b"0", b"soon", b"-1", b"9" * 11, b""):
+        with pytest.raises(BadRequest, match="send milliseconds"):
+            read_deadline(header)
