@@ -300,7 +300,7 @@ def test_nobody_waits_for_a_text_of_10_mb_or_a_request_of_100000(server: Server)
     assert ask(["goal " * 1_600_000]) == 200  # 8 MB; its first words are what is read
     assert ask(["goal " * 2_100_000]) == 413
     statuses: list[int] = []
-    work = threading.Thread(target=lambda: statuses.append(ask(["x"] * 100_000)))
+    work = threading.Thread(target=lambda: statuses.append(ask([f"x {n}" for n in range(100_000)])))
     work.start()
     answered_meanwhile = 0
     while work.is_alive():
