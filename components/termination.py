@@ -1,9 +1,13 @@
-"""How a step says in one sentence why it stopped."""
+"""How a step ends early: with one sentence that says why, and after tidying up."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from predictor.errors import InputError
 
@@ -23,3 +27,20 @@ def one_sentence() -> Iterator[None]:
             file.write_text(str(error), encoding="utf-8")
         print(f"error: {error}", flush=True)
         raise SystemExit(2) from None
+
+
+@contextmanager
+def termination_raises() -> Iterator[None]:
+    """Turn SIGTERM, which ends a step's pod, into SystemExit, so that the step tidies up what it leaves elsewhere."""
+    if threading.current_thread() is not threading.main_thread():  # signals arrive there only
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -66,15 +66,19 @@ def training(
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
     collected = collect(data=data).set_display_name("Collect").outputs
-    prepared = prepare(collected=collected["collected"], seed=seed).set_display_name("Prepare").outputs
+    prepared = prepare(
+        collected=collected["collected"], seed=seed, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri
+    ).set_display_name("Prepare").outputs  # fmt: skip
     dataset = prepared["dataset"]
 
-    baseline = train_baseline(dataset=dataset, profile=profile, seed=seed).set_display_name("Linear baseline").outputs
+    baseline = train_baseline(
+        dataset=dataset, profile=profile, seed=seed, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri
+    ).set_display_name("Linear baseline").outputs  # fmt: skip
     # Always there, and without an experiment done at once: a condition would need a second step that joins its two
     # branches, and kfp's local runner cannot compare a text that holds quotes, as any YAML does.
     chosen = tune(
         dataset=dataset, experiment=experiment, hyperparameters=hyperparameters, profile=profile, backbone=backbone,
-        max_length=max_length, seed=seed,
+        max_length=max_length, seed=seed, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Tune").output  # fmt: skip
     tuned = fine_tune(
         dataset=dataset, pipeline_run=run, profile=profile, backbone=backbone, max_length=max_length, seed=seed,
@@ -82,18 +86,20 @@ def training(
         num_nodes=num_nodes,
     ).set_display_name("Fine-tune").outputs  # fmt: skip
     exported = export(
-        dataset=dataset, checkpoint=tuned["checkpoint"], baseline_accuracy=baseline["Output"], task=name
+        dataset=dataset, checkpoint=tuned["checkpoint"], baseline_accuracy=baseline["Output"], task=name,
+        pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Export").outputs  # fmt: skip
 
     evaluated = evaluate(
-        dataset=dataset, draft=exported["draft"], baseline=baseline["baseline"]
+        dataset=dataset, draft=exported["draft"], baseline=baseline["baseline"], pipeline_run=run,
+        mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Evaluate").outputs  # fmt: skip
     verdict = gate(
         dataset=dataset, checkpoint=tuned["checkpoint"], evaluation=evaluated["evaluation"], min_accuracy=min_accuracy
     ).set_display_name("Gate").outputs  # fmt: skip
     registered = register(
-        bundle=evaluated["bundle"], evaluation=evaluated["evaluation"], report=verdict["report"],
-        passed=verdict["passed"], bundle_root=bundle_root, name=name, pipeline_run=run,
+        bundle=evaluated["bundle"], report=verdict["report"], passed=verdict["passed"], bundle_root=bundle_root,
+        name=name, pipeline_run=run,
         mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Register").outputs  # fmt: skip
 

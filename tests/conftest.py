@@ -32,6 +32,15 @@ def toy_frame(rows_a_class: int, seed: int) -> pd.DataFrame:
     return frame
 
 
+@pytest.fixture
+def own_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an MLflow database for one test, whatever the environment says."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")

@@ -16,6 +16,8 @@ def evaluate(
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    pipeline_run: str,
+    mlflow_tracking_uri: str = "",
 ) -> float:
     """Answer every test row with the bundle, through the code that serves it, and compare with the baseline.
 
@@ -27,6 +29,8 @@ def evaluate(
         evaluation: all figures as evaluation.json.
         metrics: accuracy, macro F1 and calibration error.
         confusion: the confusion matrix.
+        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
+        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
     Returns:
         Test accuracy, a share of 1.
@@ -36,13 +40,21 @@ def evaluate(
     from components.data.dataset import Dataset
     from components.evaluation.evaluate import evaluate, finish_bundle
     from components.evaluation.scores import EVALUATION_FILE
+    from components.registry.tracking import tracked_step
     from components.termination import one_sentence
     from components.training.baseline import load_baseline
 
-    with one_sentence():
+    with one_sentence(), tracked_step("evaluate", pipeline_run, mlflow_tracking_uri) as step:
         data = Dataset.load(Path(dataset.path))
         result = evaluate(Path(draft.path), data, *load_baseline(Path(baseline.path)))
         finished = finish_bundle(Path(draft.path), result, data, Path(bundle.path))
+        step.headline(
+            metrics={
+                "test_accuracy": result.accuracy,
+                "test_macro_f1": result.macro_f1,
+                "test_calibration_error": result.calibration_error,
+            }
+        )
     result.save(Path(evaluation.path) / EVALUATION_FILE)
     metrics.log_metric("accuracy", result.accuracy)
     metrics.log_metric("macro_f1", result.macro_f1)

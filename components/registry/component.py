@@ -10,7 +10,6 @@ from components import STEPS_IMAGE
 @dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
 def register(
     bundle: dsl.Input[dsl.Model],
-    evaluation: dsl.Input[dsl.Artifact],
     report: dsl.Input[dsl.HTML],
     passed: bool,
     bundle_root: str,
@@ -22,8 +21,7 @@ def register(
 
     Args:
         bundle: the finished bundle.
-        evaluation: the test's figures, logged to the run.
-        report: the HTML report, logged to the run.
+        report: the HTML report, logged to the pipeline's MLflow run.
         passed: what the gate said.
         bundle_root: folder or object storage URI that holds bundles, such as s3://models/news.
         name: the registered model's name.
@@ -36,20 +34,12 @@ def register(
     from collections import namedtuple
     from pathlib import Path
 
-    from components.evaluation.scores import EVALUATION_FILE, Evaluation
     from components.registry.register import register
-    from components.registry.tracking import tracked_run
+    from components.registry.tracking import tracked_step
     from components.termination import one_sentence
 
-    with one_sentence(), tracked_run(pipeline_run, mlflow_tracking_uri) as client:
-        result = register(
-            client,
-            Path(bundle.path),
-            Evaluation.load(Path(evaluation.path) / EVALUATION_FILE),
-            Path(report.path),
-            passed,
-            bundle_root,
-            name,
-        )
+    with one_sentence(), tracked_step("register", pipeline_run, mlflow_tracking_uri) as step:
+        result = register(step, Path(bundle.path), Path(report.path), passed, bundle_root, name)
+        step.conclude()
     Registered = namedtuple("Registered", ["bundle_uri", "digest", "version"])
     return Registered(result.uri, result.digest, result.version)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
-import mlflow
 from fsspec.implementations.local import LocalFileSystem
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
-from components.evaluation.scores import Evaluation
 from components.progress import say
+from components.registry.tracking import StepRun
 from components.staging import upload
 from predictor.bundle import SPEC_FILE, Bundle
 
@@ -58,25 +56,14 @@ def _store_local(bundle: Bundle, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def register(
-    client: MlflowClient, bundle_path: Path, evaluation: Evaluation, report: Path, passed: bool, root: str, name: str
-) -> Registered:
-    """Store the bundle and register it as a version of the model `name`, inside the active MLflow run.
+def register(step: StepRun, bundle_path: Path, report: Path, passed: bool, root: str, name: str) -> Registered:
+    """Store the bundle and register it as a version of the model `name`, which points to the pipeline's MLflow run.
 
-    The version gets the alias `@challenger`, and `@champion` too when the gate passed. Test metrics and the report
-    go to the pipeline's MLflow run.
+    The version gets the alias `@challenger`, and `@champion` too when the gate passed. The report goes to the
+    pipeline's run.
     """
     bundle = Bundle.open(bundle_path)
     uri = store(bundle, root)
-    mlflow.log_metrics(
-        {
-            "test_accuracy": evaluation.accuracy,
-            "test_macro_f1": evaluation.macro_f1,
-            "test_calibration_error": evaluation.calibration_error,
-            "baseline_accuracy": evaluation.baseline_accuracy,
-        }
-    )
-    mlflow.log_artifact(str(report))
     tags = {
         "bundle_uri": uri,
         "bundle_digest": bundle.digest,
@@ -84,14 +71,14 @@ def register(
         "precision": bundle.spec.precision,
         "gate": "passed" if passed else "closed",
     }
-    mlflow.set_tags(tags)
+    step.headline(tags=tags)
+    client, run = step.client, step.client.get_run(step.pipeline)
+    client.log_artifact(run.info.run_id, str(report))
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    run = mlflow.active_run()
-    assert run is not None
     version = client.create_model_version(name, run.info.artifact_uri, run.info.run_id, tags=tags).version
     client.set_registered_model_alias(name, CHALLENGER, version)
     if passed:

@@ -12,8 +12,10 @@ def train_baseline(
     dataset: dsl.Input[dsl.Dataset],
     baseline: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    pipeline_run: str,
     profile: str = "fast",
     seed: int = 42,
+    mlflow_tracking_uri: str = "",
 ) -> float:
     """Train the linear baseline (TF-IDF and a linear SVM) that the transformer has to beat.
 
@@ -21,21 +23,29 @@ def train_baseline(
         dataset: the prepared data.
         baseline: its scores and its answers on the test rows.
         metrics: validation and test accuracy.
+        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         profile: fast or full; the baseline gets as many rows as the transformer.
         seed: fixes the rows and the solver.
+        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
     Returns:
         Test accuracy, a share of 1.
     """
     from pathlib import Path
 
+    import mlflow
+
     from components.data.dataset import Dataset
+    from components.registry.tracking import tracked_step
     from components.termination import one_sentence
     from components.training.baseline import train_baseline
     from components.training.recipe import training_rows
 
-    with one_sentence():
+    with one_sentence(), tracked_step("baseline", pipeline_run, mlflow_tracking_uri) as step:
         result = train_baseline(Dataset.load(Path(dataset.path)), Path(baseline.path), training_rows(profile), seed)
+        mlflow.log_params({"features": result.features, "train_rows": result.train_rows})
+        mlflow.log_metric("baseline_validation_accuracy", result.validation_accuracy)
+        step.headline(metrics={"baseline_accuracy": result.test_accuracy})
     metrics.log_metric("validation_accuracy", result.validation_accuracy)
     metrics.log_metric("test_accuracy", result.test_accuracy)
     return result.test_accuracy
@@ -82,18 +92,17 @@ def fine_tune(
     from dataclasses import asdict, replace
     from pathlib import Path
 
-    import mlflow
-
     from components.data.dataset import Dataset
     from components.progress import say
-    from components.registry.tracking import log_epoch, tracked_run
+    from components.registry.tracking import log_epoch, tracked_step
     from components.termination import one_sentence
     from components.training.backbone import resolve_backbone
     from components.training.finetune import fine_tune
     from components.training.frozen import fit_head
     from components.training.recipe import choose_method, recipe_for, training_rows
 
-    with one_sentence():
+    here = num_nodes == 1
+    with one_sentence(), tracked_step("fine-tune", pipeline_run, mlflow_tracking_uri, system_metrics=here) as step:
         data = Dataset.load(Path(dataset.path))
         train = data.train.sample(training_rows(profile), seed)
         assigned = {name: str(value) for name, value in hyperparameters.items()}
@@ -101,29 +110,28 @@ def fine_tune(
         say(why)
         recipe = replace(recipe_for(profile, len(train), max_length), method=method).assigned(assigned)
         folder = resolve_backbone(backbone)
-        with tracked_run(pipeline_run, mlflow_tracking_uri):
-            mlflow.log_params(
-                {**asdict(recipe), "profile": profile, "backbone": backbone, "seed": seed, "train_rows": len(train)}
+        step.headline(
+            {**asdict(recipe), "profile": profile, "backbone": backbone, "seed": seed, "train_rows": len(train)}
+        )
+        out = Path(checkpoint.path)
+        if method != "full":
+            history = fit_head(folder, train, data.validation, data.labels, recipe, out, seed, log_epoch)
+        elif here:
+            history = fine_tune(
+                folder, train, data.validation, data.labels, recipe, out, seed, log_epoch, checkpoint_root
             )
-            mlflow.set_tag("data_digest", data.digest)
-            out = Path(checkpoint.path)
-            if method != "full":
-                history = fit_head(folder, train, data.validation, data.labels, recipe, out, seed, log_epoch)
-            elif num_nodes > 1:
-                from components.training.trainjob import Machines, train_on_cluster
+        else:
+            from components.training.trainjob import Machines, train_on_cluster
 
-                options = {
-                    "backbone": backbone, "profile": profile, "max-length": str(max_length), "seed": str(seed),
-                    "checkpoints": checkpoint_root, "hyperparameters": json.dumps(assigned),
-                }  # fmt: skip
-                history = train_on_cluster(Machines(num_nodes), Path(dataset.path), out, pipeline_run, options)
-                for row in history:
-                    log_epoch(row)
-            else:
-                history = fine_tune(
-                    folder, train, data.validation, data.labels, recipe, out, seed, log_epoch, checkpoint_root
-                )
-    best = max(history, key=lambda row: row.validation_accuracy)
+            options = {
+                "backbone": backbone, "profile": profile, "max-length": str(max_length), "seed": str(seed),
+                "checkpoints": checkpoint_root, "hyperparameters": json.dumps(assigned),
+            }  # fmt: skip
+            history = train_on_cluster(Machines(num_nodes), Path(dataset.path), out, pipeline_run, options)
+            for row in history:
+                log_epoch(row)
+        best = max(history, key=lambda row: row.validation_accuracy)
+        step.headline(metrics={"best_validation_accuracy": best.validation_accuracy})
     metrics.log_metric("validation_accuracy", best.validation_accuracy)
     metrics.log_metric("texts_per_second", best.texts_per_second)
     checkpoint.metadata.update(backbone=backbone, epoch=best.epoch, labels=data.labels)
@@ -137,7 +145,9 @@ def export(
     baseline_accuracy: float,
     draft: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    pipeline_run: str,
     task: str = "text-classification",
+    mlflow_tracking_uri: str = "",
 ) -> str:
     """Export to ONNX fp32 and int8, score both on the validation split, choose one and calibrate it.
 
@@ -147,20 +157,27 @@ def export(
         baseline_accuracy: the baseline's test accuracy, kept with the model.
         draft: the model bundle, before its test.
         metrics: accuracy of each precision, agreement with PyTorch, calibration.
+        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         task: the task's name.
+        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
     Returns:
         The precision that will be served: int8 or fp32.
     """
     from pathlib import Path
 
+    import mlflow
+
     from components.data.dataset import Dataset
+    from components.registry.tracking import tracked_step
     from components.termination import one_sentence
     from components.training.export import export
 
-    with one_sentence():
+    with one_sentence(), tracked_step("export", pipeline_run, mlflow_tracking_uri) as step:
         data = Dataset.load(Path(dataset.path))
         bundle = export(Path(checkpoint.path), data, baseline_accuracy, task, Path(draft.path))
+        mlflow.log_metrics(bundle.spec.metrics)
+        step.headline(tags={"precision": bundle.spec.precision})
     for name, value in bundle.spec.metrics.items():
         metrics.log_metric(name, value)
     draft.metadata.update(digest=bundle.digest, precision=bundle.spec.precision)

@@ -25,10 +25,11 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components import IMAGE_VARIABLE, STEPS_IMAGE
-from components.cluster import message_of, termination_raises
+from components.cluster import message_of
 from components.data.dataset import REPORT_FILE
 from components.progress import say
 from components.staging import download, is_remote, read_text, remove, upload
+from components.termination import termination_raises
 from components.training.launch import FAILURE_FILE
 from components.training.recipe import HISTORY_FILE, Epoch
 from predictor.errors import InputError

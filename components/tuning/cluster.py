@@ -15,8 +15,9 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.cluster import message_of, termination_raises
+from components.cluster import message_of
 from components.progress import say
+from components.termination import termination_raises
 from components.tuning.checking import check_experiment
 from components.tuning.experiment import Experiment, Outcome, primary_container
 from predictor.errors import InputError

@@ -10,6 +10,7 @@ from components import STEPS_IMAGE
 @dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
 def tune(
     dataset: dsl.Input[dsl.Dataset],
+    pipeline_run: str,
     experiment: str = "",
     hyperparameters: Dict[str, str] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
     profile: str = "fast",
@@ -18,6 +19,7 @@ def tune(
     seed: int = 42,
     namespace: str = "",
     timeout_seconds: int = 86400,
+    mlflow_tracking_uri: str = "",
 ) -> Dict[str, str]:  # noqa: UP006
     """Search hyper-parameters with Katib; without an experiment hand on those that were given.
 
@@ -25,6 +27,7 @@ def tune(
 
     Args:
         dataset: the prepared data; trials read it at its address.
+        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         experiment: a Katib Experiment as YAML, or empty for no search.
         hyperparameters: values that hold without a search, and for what the search leaves open.
         profile: fast or full, as the model will be trained.
@@ -33,6 +36,7 @@ def tune(
         seed: fixes the trials' rows, initial heads and dropout.
         namespace: where the trials run; empty for the step's own.
         timeout_seconds: the longest the search may take.
+        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
     Returns:
         Hyper-parameters by name, numbers as text.
@@ -41,12 +45,15 @@ def tune(
     if not experiment:
         return given
 
+    import mlflow
+
     from components.progress import say
+    from components.registry.tracking import tracked_step
     from components.termination import one_sentence
     from components.tuning.checking import parse_experiment
     from components.tuning.cluster import connect, search_on_cluster, with_data
 
-    with one_sentence():
+    with one_sentence(), tracked_step("tune", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         values = {
             "--profile": profile,
             "--backbone": backbone,
@@ -55,5 +62,8 @@ def tune(
         }
         document = with_data(parse_experiment(experiment), dataset.uri, values)
         outcome = search_on_cluster(connect(namespace), document, timeout_seconds)
+        mlflow.log_params(outcome.assignments)
+        mlflow.log_metrics(dict(outcome.metrics))
+        step.headline(tags={"best_trial": outcome.best_trial})
     say(f"best of the search: {outcome.assignments}")
     return {**given, **outcome.assignments}

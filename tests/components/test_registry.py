@@ -1,23 +1,9 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import mlflow
-import pytest
-
 from components.registry.register import register, store
-from components.registry.tracking import log_epoch, tracked_run
-from components.training.recipe import Epoch
+from components.registry.tracking import tracked_step
 from predictor.bundle import Bundle
-from tests.components.test_evaluation import GOOD
-
-
-@pytest.fixture(autouse=True)
-def own_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_a_bundle_is_stored_whole_under_its_digest(bundle: Path, tmp_path: Path) -> None:
@@ -52,37 +38,15 @@ def test_the_champion_changes_only_when_the_gate_passed(bundle: Path, tmp_path: 
     report = tmp_path / "report.html"
     report.write_text("<html></html>")
     for run, passed in (("run-1", True), ("run-2", False)):
-        with tracked_run(run, own_tracking) as client:
-            done = register(client, bundle, replace(GOOD), report, passed, str(tmp_path / "bundles"), "toy")
+        with tracked_step("register", run, own_tracking) as step:
+            done = register(step, bundle, report, passed, str(tmp_path / "bundles"), "toy")
+    client = step.client
     champion = client.get_model_version_by_alias("toy", "champion")
     challenger = client.get_model_version_by_alias("toy", "challenger")
     assert (str(champion.version), str(challenger.version)) == ("1", "2")
     assert challenger.tags["bundle_uri"] == done.uri and challenger.tags["gate"] == "closed"
     assert challenger.tags["bundle_digest"] == Bundle.open(bundle).digest
     tracked = client.get_run(str(challenger.run_id))
-    assert tracked.data.metrics["test_accuracy"] == GOOD.accuracy
+    assert tracked.info.run_id == step.pipeline and tracked.data.tags["bundle_uri"] == done.uri
     assert [file.path for file in client.list_artifacts(tracked.info.run_id)] == ["report.html"]
     assert (tmp_path / "mlartifacts").is_dir()
-
-
-def test_steps_of_one_pipeline_run_share_an_mlflow_run(own_tracking: str) -> None:
-    ids = []
-    for pipeline_run in ("one", "one", "two"):
-        with tracked_run(pipeline_run, own_tracking) as client:
-            run = mlflow.active_run()
-            assert run is not None
-            ids.append(run.info.run_id)
-            log_epoch(Epoch(len(ids), 0.5, 0.6, 0.9, 1.0, 50.0))
-    assert ids[0] == ids[1] != ids[2]
-    losses = [(row.step, row.value) for row in client.get_metric_history(ids[0], "train_loss")]
-    assert losses == [(1, 0.5), (2, 0.5)]
-
-
-def test_a_run_that_the_platform_injected_is_honoured(own_tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tracked_run("outer", own_tracking):
-        outer = mlflow.active_run()
-        assert outer is not None
-    monkeypatch.setenv("MLFLOW_RUN_ID", outer.info.run_id)
-    with tracked_run("other", own_tracking):
-        inner = mlflow.active_run()
-        assert inner is not None and inner.info.run_id == outer.info.run_id

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from kfp import dsl
+from mlflow.tracking import MlflowClient
 
 from components.tuning.checking import check_experiment, read_experiment
 from components.tuning.cluster import SearchFailed, connect, search_on_cluster, with_data
@@ -156,17 +157,20 @@ search_on_cluster(connect(), document(), 600, interval=0.2)
 
 def test_the_step_without_an_experiment_hands_on_what_it_was_given() -> None:
     nowhere = dsl.Dataset(uri="/none")
-    assert tune.python_func(dataset=nowhere) == {}
-    assert tune.python_func(dataset=nowhere, hyperparameters={"epochs": 3.0}) == {"epochs": "3.0"}
+    assert tune.python_func(dataset=nowhere, pipeline_run="one") == {}
+    assert tune.python_func(dataset=nowhere, pipeline_run="one", hyperparameters={"epochs": 3.0}) == {"epochs": "3.0"}
 
 
-def test_the_step_searches_with_the_runs_own_settings(cluster: FakeCluster) -> None:
+def test_the_step_searches_with_the_runs_own_settings(cluster: FakeCluster, own_tracking: str) -> None:
     found = tune.python_func(
         dataset=dsl.Dataset(uri="s3://bucket/dataset"), experiment=MANIFEST.read_text(), profile="full",
         hyperparameters={"epochs": "3", "learning_rate": "1"}, backbone="distilbert-base-uncased", max_length=64,
-        seed=7,
+        seed=7, pipeline_run="one", mlflow_tracking_uri=own_tracking,
     )  # fmt: skip
     assert found == {"epochs": "3", "learning_rate": "0.0123"}
+    client = MlflowClient(own_tracking)
+    (run,) = client.search_runs(["1"], "tags.`pigeonhole.step` = 'tune'")
+    assert run.data.params == {"learning_rate": "0.0123"} and run.info.status == "FINISHED"
     posted = check_experiment({**cluster.posted[0], "metadata": {"name": "x"}})
     flags = ("--data", "--profile", "--backbone", "--max-length", "--seed")
     assert [posted.argument(flag) for flag in flags] == [
@@ -174,9 +178,14 @@ def test_the_step_searches_with_the_runs_own_settings(cluster: FakeCluster) -> N
     ]  # fmt: skip
 
 
-def test_the_step_leaves_a_sentence(cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_leaves_a_sentence(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_tracking: str
+) -> None:
     monkeypatch.setenv("PIGEONHOLE_TERMINATION_LOG", str(tmp_path / "message"))
     cluster.statuses = [{"conditions": [condition("Failed", "no luck")]}]
     with pytest.raises(SystemExit):
-        tune.python_func(dataset=dsl.Dataset(uri="s3://b/d"), experiment=yaml.safe_dump(document()))
+        tune.python_func(
+            dataset=dsl.Dataset(uri="s3://b/d"), pipeline_run="one", experiment=yaml.safe_dump(document()),
+            mlflow_tracking_uri=own_tracking,
+        )  # fmt: skip
     assert "failed (no luck)" in (tmp_path / "message").read_text()

@@ -79,16 +79,24 @@ def test_accuracy_is_that_of_the_bundle(runs: list[dict[str, Any]]) -> None:
     assert runs[0]["accuracy"] == right / len(test)
 
 
-def test_mlflow_holds_the_run(runs: list[dict[str, Any]]) -> None:
+def test_mlflow_holds_the_run_and_its_steps(runs: list[dict[str, Any]]) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(runs[0]["mlflow"])
     version = client.get_model_version_by_alias("toy", "challenger")
     run = client.get_run(str(version.run_id))
-    assert version.tags["bundle_uri"] == runs[0]["bundle"]
+    assert version.tags["bundle_uri"] == run.data.tags["bundle_uri"] == runs[0]["bundle"]
+    assert run.info.status == "FINISHED" and run.data.tags["data_digest"] == runs[0]["data_digest"]
     assert run.data.params["profile"] == "fast" and run.data.params["train_rows"]
-    assert len(client.get_metric_history(run.info.run_id, "validation_accuracy")) == int(run.data.params["epochs"])
     assert run.data.metrics["test_accuracy"] == pytest.approx(runs[0]["accuracy"])
+    assert run.data.metrics["baseline_accuracy"] == pytest.approx(runs[0]["baseline_accuracy"])
+    nested = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+    steps = {step.info.run_name: step for step in nested}
+    assert sorted(steps) == ["baseline", "evaluate", "export", "fine-tune", "prepare", "register"]
+    assert len(nested) == len(steps) and {step.info.status for step in nested} == {"FINISHED"}
+    epochs = client.get_metric_history(steps["fine-tune"].info.run_id, "validation_accuracy")
+    assert len(epochs) == int(run.data.params["epochs"])
+    assert max(row.value for row in epochs) == run.data.metrics["best_validation_accuracy"]
 
 
 def test_the_compiled_file_runs_as_it_is(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
