@@ -16,6 +16,7 @@ from kfp import local
 from components.data.dataset import SPLITS
 from components.termination import FILE_VARIABLE
 from pipelines.console import Console
+from pipelines.stopping import Stopped, stopped_with_children
 from pipelines.training import Trained, training
 from predictor.errors import InputError
 
@@ -45,10 +46,22 @@ def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
     Raises:
         InputError: a step found its input bad.
         StepFailed: a step failed otherwise.
+        Stopped: SIGTERM or SIGINT ended it, its steps and all it had half done; one sentence went to stderr.
     """
     if parameters.get("num_nodes", 1) > 1:
         raise InputError("num_nodes is more than 1, but this is one machine: compile the pipeline and submit it")
     out = out.resolve()
+    try:
+        with stopped_with_children():
+            return _run_into(out, **parameters)
+    except Stopped as stop:
+        left = any((out / CHECKPOINTS).glob("*.pt"))
+        then = "goes on from its checkpoint" if left else "begins anew"
+        print(f"pigeonhole: {stop.signal} stopped the run; the next one into {out} {then}", file=sys.stderr)
+        raise
+
+
+def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
     with _workspace(out) as work:
         sentence = work / "termination-message"
         started = time.monotonic()

@@ -1,0 +1,102 @@
+"""A run that is stopped, as a real process with real steps under it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from predictor.bundle import Bundle
+
+
+def _start(out: Path, backbone: Path, *options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--data", "sample", "--backbone", str(backbone)]
+    command += ["--out", str(out), "--min-accuracy", "0", *map(str, options)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+
+
+def _stop_at(process: subprocess.Popen[str], number: int, reached: Callable[[str], bool]) -> str:
+    """Send the signal to this process alone when a line of stderr says so, and return the last line."""
+    assert process.stderr is not None and process.stdout is not None
+    seen: list[str] = []
+    with process.stdout, process.stderr as lines:
+        for line in lines:
+            if reached(line) and not any(map(reached, seen)):
+                process.send_signal(number)
+            seen.append(line)
+        process.wait(timeout=60)
+        assert process.stdout.read() == ""
+    assert any(map(reached, seen)), seen
+    assert not any("Traceback" in line for line in seen), seen
+    return seen[-1]
+
+
+def _of_session(session: int) -> list[list[str]]:
+    """The commands of the processes that a session still has."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+    return found
+
+
+def test_a_run_stopped_while_it_trains_ends_its_step_and_goes_on_from_the_checkpoint(
+    backbone: Path, tmp_path: Path
+) -> None:
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps({"epochs": "20"}))
+    out = tmp_path / "out"
+    stopped = _start(out, backbone, "--hyperparameters", values)
+    last = _stop_at(stopped, signal.SIGTERM, lambda line: "epoch 2:" in line)
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert last == f"pigeonhole: SIGTERM stopped the run; the next one into {out} goes on from its checkpoint\n"
+    assert _of_session(stopped.pid) == []
+    assert [file.name for file in out.iterdir()] == [".checkpoints"]
+    assert [file.suffix for file in (out / ".checkpoints").iterdir()] == [".pt"]
+
+    whole = _start(out, backbone, "--hyperparameters", values)
+    printed, said = whole.communicate(timeout=300)
+    assert whole.returncode in (0, 1), said  # so small a model may lose to the baseline
+    assert "going on from the checkpoint in epoch " in said and "epoch 1:" not in said
+    assert Bundle.open(Path(json.loads(printed)["bundle"]))
+    assert not list(out.glob(".*"))
+
+
+def test_ctrl_c_before_there_is_anything_leaves_nothing(backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    stopped = _start(out, backbone)
+    last = _stop_at(stopped, signal.SIGINT, lambda line: line.startswith("prepare"))
+    assert stopped.returncode == 128 + signal.SIGINT
+    assert last == f"pigeonhole: SIGINT stopped the run; the next one into {out} begins anew\n"
+    assert _of_session(stopped.pid) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_heeds_no_signal_is_killed(tmp_path: Path) -> None:
+    script = """
+import subprocess, sys, time
+import pipelines.stopping as stopping
+stopping._GRACE_SECONDS = 0.5
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(99)"
+with stopping.stopped_with_children(), subprocess.Popen(["sh", "-c", f'{sys.executable} -c "{deaf}"; sleep 99']):
+    time.sleep(99)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert next(lines) == "deaf\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert _of_session(process.pid) == []
