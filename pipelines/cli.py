@@ -242,6 +242,54 @@ def serve(
     start(bundle, model_name, http_port, grpc_port, limits, revision, precision)
 
 
+_PREDICT = """Label texts with a model that is served.
+
+Asks a running predictor over V1, V2 REST or V2 gRPC, waits where it says that it is busy, and prints JSON. With --input
+and --output the rows of a file get the columns predicted_label and confidence. Exit code 3 means that the server is
+away or broken.
+
+\b
+Examples:
+  pigeonhole predict "Shares fell 7 percent after the profit warning."
+  pigeonhole predict --url http://localhost:8081 --protocol grpc "The keeper saved two penalties."
+  pigeonhole predict --input reviews.csv --output labelled.parquet --model-name sentiment
+"""
+
+
+@app.command(help=_PREDICT)
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="The texts.", metavar="[TEXT]...")] = None,
+    url: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_URL", help="The server.  [default: http://localhost:8080, :8081 for gRPC, as for serve]"
+        ),
+    ] = "",
+    model_name: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_MODEL_NAME", help="Name in the endpoints' paths.")
+    ] = "classifier",
+    protocol: Annotated[str, typer.Option(envvar="PIGEONHOLE_PROTOCOL", help="v1, v2 or grpc.")] = "v2",
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="A file of texts: .csv, .parquet (gzip too), .jsonl, .txt.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Where its rows go with their labels: .csv, .parquet, .jsonl.")
+    ] = None,
+) -> None:
+    """Predict."""
+    if bool(texts) == bool(input_) or bool(input_) != bool(output):
+        raise InputError("there is not one source of texts: give texts, or --input FILE with --output FILE")
+    from pipelines.asking import Server, ServerFailed
+    from pipelines.predicting import predict_file, predict_texts
+
+    server = Server.at(protocol, url, model_name)
+    try:
+        _print(predict_file(server, input_, output) if input_ and output else predict_texts(server, texts or []))
+    except ServerFailed as error:
+        print(f"pigeonhole: {error}", file=sys.stderr)
+        raise typer.Exit(3) from error
+
+
 def main() -> NoReturn:
     """Run the command line; bad input ends in one sentence and exit code 2."""
     try:

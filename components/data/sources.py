@@ -47,7 +47,7 @@ def _from_folder(folder: Path) -> dict[str, pd.DataFrame]:
         raise InputError(
             f"--data {folder} is not a folder: give '{SAMPLE}', a folder with train and test files, or hf:NAME"
         )
-    return {split: _read(file) for split, file in _split_files(folder)}
+    return {split: _columns(read_table(file), str(file)) for split, file in _split_files(folder)}
 
 
 def _split_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -61,7 +61,12 @@ def _split_files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield split, found[0]
 
 
-def _read(file: Path) -> pd.DataFrame:
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a CSV or Parquet file, gzip too, with whatever columns it has; the cells of a CSV are strings or missing.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     gzipped = file.suffix == ".gz"
     try:
         if ".csv" in file.suffixes:
@@ -79,7 +84,7 @@ def _read(file: Path) -> pd.DataFrame:
     except Exception as error:  # pandas, pyarrow, gzip and the file system each raise their own
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file} cannot be read ({reason}): give a UTF-8 CSV or a Parquet file") from error
-    return _columns(frame, str(file))
+    return frame
 
 
 def _columns(frame: pd.DataFrame, where: str) -> pd.DataFrame:

@@ -220,7 +220,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], message: str) -> None:
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "tune", "compile", "serve"])
+@pytest.mark.parametrize("command", ["run", "tune", "compile", "serve", "predict"])
 def test_help_has_examples_and_the_options_environment_names(command: str) -> None:
     done = pigeonhole(command, "--help", COLUMNS="200")
     assert done.returncode == 0
