@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -13,26 +14,30 @@ import psutil
 from predictor.bundle import Bundle
 
 
-def _start(out: Path, backbone: Path, *options: object) -> subprocess.Popen[str]:
+@contextmanager
+def _started(out: Path, backbone: Path, *options: object) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "pipelines.cli", "run", "--data", "sample", "--backbone", str(backbone)]
     command += ["--out", str(out), "--min-accuracy", "0", *map(str, options)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def _stop_at(process: subprocess.Popen[str], number: int, reached: Callable[[str], bool]) -> str:
     """Send the signal to this process alone when a line of stderr says so, and return the last line."""
     assert process.stderr is not None and process.stdout is not None
     seen: list[str] = []
-    with process.stdout, process.stderr as lines:
-        for line in lines:
-            if reached(line) and not any(map(reached, seen)):
-                process.send_signal(number)
-            seen.append(line)
-        process.wait(timeout=60)
-        assert process.stdout.read() == ""
+    for line in process.stderr:
+        if reached(line) and not any(map(reached, seen)):
+            process.send_signal(number)
+        seen.append(line)
+    process.wait(timeout=60)
+    assert process.stdout.read() == ""
     assert any(map(reached, seen)), seen
     assert not any("Traceback" in line for line in seen), seen
     return seen[-1]
@@ -54,18 +59,18 @@ def test_a_run_stopped_while_it_trains_ends_its_step_and_goes_on_from_the_checkp
     backbone: Path, tmp_path: Path
 ) -> None:
     values = tmp_path / "values.json"
-    values.write_text(json.dumps({"epochs": "20"}))
+    values.write_text(json.dumps({"epochs": "10"}))
     out = tmp_path / "out"
-    stopped = _start(out, backbone, "--hyperparameters", values)
-    last = _stop_at(stopped, signal.SIGTERM, lambda line: "epoch 2:" in line)
+    with _started(out, backbone, "--hyperparameters", values) as stopped:
+        last = _stop_at(stopped, signal.SIGTERM, lambda line: "epoch 2:" in line)
     assert stopped.returncode == 128 + signal.SIGTERM
     assert last == f"pigeonhole: SIGTERM stopped the run; the next one into {out} goes on from its checkpoint\n"
     assert _of_session(stopped.pid) == []
     assert [file.name for file in out.iterdir()] == [".checkpoints"]
     assert [file.suffix for file in (out / ".checkpoints").iterdir()] == [".pt"]
 
-    whole = _start(out, backbone, "--hyperparameters", values)
-    printed, said = whole.communicate(timeout=300)
+    with _started(out, backbone, "--hyperparameters", values) as whole:
+        printed, said = whole.communicate(timeout=300)
     assert whole.returncode in (0, 1), said  # so small a model may lose to the baseline
     assert "going on from the checkpoint in epoch " in said and "epoch 1:" not in said
     assert Bundle.open(Path(json.loads(printed)["bundle"]))
@@ -74,8 +79,8 @@ def test_a_run_stopped_while_it_trains_ends_its_step_and_goes_on_from_the_checkp
 
 def test_ctrl_c_before_there_is_anything_leaves_nothing(backbone: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    stopped = _start(out, backbone)
-    last = _stop_at(stopped, signal.SIGINT, lambda line: line.startswith("prepare"))
+    with _started(out, backbone) as stopped:
+        last = _stop_at(stopped, signal.SIGINT, lambda line: line.startswith("prepare"))
     assert stopped.returncode == 128 + signal.SIGINT
     assert last == f"pigeonhole: SIGINT stopped the run; the next one into {out} begins anew\n"
     assert _of_session(stopped.pid) == []
