@@ -101,7 +101,8 @@ def with_trainer(backbone: Path, train: Split, labels: list[str], settings: Sett
             model,
             TrainingArguments(
                 scratch, num_train_epochs=1, per_device_train_batch_size=settings.batch, learning_rate=settings.rate,
-                weight_decay=0.01, bf16=settings.bf16, seed=SEED, use_cpu=not torch.cuda.is_available(), save_strategy="no", logging_strategy="no",
+                weight_decay=0.01, bf16=settings.bf16, seed=SEED,
+                use_cpu=not torch.cuda.is_available(), save_strategy="no", logging_strategy="no",
                 report_to="none", disable_tqdm=True,
                 train_sampling_strategy="group_by_length" if settings.grouped else "random",
             ),
