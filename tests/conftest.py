@@ -44,7 +44,7 @@ def own_tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    toy_frame(60, 1).to_csv(folder / "train.csv", index=False)
+    toy_frame(130, 1).to_csv(folder / "train.csv", index=False)  # enough of each class to be fine-tuned
     toy_frame(20, 2).to_csv(folder / "test.csv", index=False)
     return folder
 

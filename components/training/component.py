@@ -89,7 +89,7 @@ def fine_tune(
         The best validation accuracy, a share of 1.
     """
     import json
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
     from pathlib import Path
 
     from components.data.dataset import Dataset
@@ -108,7 +108,7 @@ def fine_tune(
         assigned = {name: str(value) for name, value in hyperparameters.items()}
         method, why = choose_method(train.labels, assigned)
         say(why)
-        recipe = replace(recipe_for(profile, len(train), max_length), method=method).assigned(assigned)
+        recipe = recipe_for(profile, len(train), max_length, method).assigned(assigned)
         folder = resolve_backbone(backbone)
         step.headline(
             {**asdict(recipe), "profile": profile, "backbone": backbone, "seed": seed, "train_rows": len(train)}

@@ -131,8 +131,10 @@ def training_rows(profile: str) -> int:
     return FAST_ROWS if profile == "fast" else 0
 
 
-def recipe_for(profile: str, rows: int, max_length: int) -> Recipe:
-    """Choose how to fine-tune on `rows` training rows: `fast` sees them 1 to 6 times, `full` 3 to 10 times, gently."""
+def recipe_for(profile: str, rows: int, max_length: int, method: Method = "full") -> Recipe:
+    """Choose how to train on `rows` rows: fine-tuning sees them 1 to 6 times in `fast`, 3 to 10 times in `full`."""
+    if method != "full":
+        return Recipe(epochs=1, method=method, max_length=max_length)
     if profile == "fast":
         return Recipe(epochs=min(6, max(1, round(_FAST_TEXTS / rows))), max_length=max_length)
     epochs = min(10, max(3, math.ceil(_FULL_TEXTS / rows)))
