@@ -130,7 +130,7 @@ def fine_tune(
             history = train_on_cluster(Machines(num_nodes), Path(dataset.path), out, pipeline_run, options)
             for row in history:
                 log_epoch(row)
-        best = max(history, key=lambda row: row.validation_accuracy)
+        best = max(history, key=lambda row: row.rank)
         step.headline(metrics={"best_validation_accuracy": best.validation_accuracy})
     metrics.log_metric("validation_accuracy", best.validation_accuracy)
     metrics.log_metric("texts_per_second", best.texts_per_second)

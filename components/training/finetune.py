@@ -177,7 +177,7 @@ class _Training:
         while len(self.history) < self.recipe.epochs and not self._stale():
             done = self._epoch(progress)
             self.history.append(done)
-            if done.validation_accuracy >= max(row.validation_accuracy for row in self.history):
+            if done.rank >= max(row.rank for row in self.history):
                 self.best = {name: value.detach().cpu().clone() for name, value in self._model.state_dict().items()}
             self._next, self._total, self._seen, self._seconds = 0, 0.0, 0, 0.0
             self._save()
@@ -202,9 +202,9 @@ class _Training:
             progress(self._texts_done(), f"loss {self._total / self._seen:.3f}")
             if self._next < len(batches) and self.world.once(self._due):
                 self._save()
-        loss, accuracy = self._validate()
+        loss, accuracy, complete = self._validate()
         rate = self._seen / max(self._seconds, 1e-9)
-        return Epoch(len(self.history) + 1, self._total / self._seen, loss, accuracy, self._seconds, rate)
+        return Epoch(len(self.history) + 1, self._total / self._seen, loss, accuracy, self._seconds, rate, complete)
 
     def _step(self, batch: list[int]) -> float:
         """Learn from one batch, each process from its share, and return the mean loss of all of it."""
@@ -226,13 +226,13 @@ class _Training:
         self._optimiser.zero_grad(set_to_none=True)
         return value
 
-    def _validate(self) -> tuple[float, float]:
-        """Return (mean cross-entropy, accuracy) on the validation rows."""
+    def _validate(self) -> tuple[float, float, bool]:
+        """Return (mean cross-entropy, accuracy, whether every class was answered) on the validation rows."""
         share = (self.world.rank, self.world.size)
         ids, classes = self._validation
-        sums = score(self._model, ids, classes, self._pad_id, self.precision, share)
-        loss, accuracy = (total / len(ids) for total in self.world.sum(*sums))
-        return loss, accuracy
+        loss, right, answers = score(self._model, ids, classes, self._pad_id, self.precision, share)
+        loss, accurate, *answered = self.world.sum(loss, right, *answers)
+        return loss / len(ids), accurate / len(ids), all(answered)
 
     def _texts_done(self) -> int:
         return len(self.history) * len(self._ids) + self._seen
@@ -241,8 +241,8 @@ class _Training:
         """Whether `patience` epochs have passed since the best one."""
         if not self.recipe.patience or not self.history:
             return False
-        accuracies = [row.validation_accuracy for row in self.history]
-        waited = len(accuracies) - 1 - accuracies.index(max(accuracies))
+        ranks = [row.rank for row in self.history]
+        waited = len(ranks) - 1 - ranks.index(max(ranks))
         if waited >= self.recipe.patience:
             say(f"stopping early: no better validation accuracy for {waited} epochs")
         return waited >= self.recipe.patience

@@ -69,11 +69,11 @@ def fit_head(
     vectors = embed(model, ids, pad_id, precision)
     fit_logistic(model, vectors, classes)
     seconds = time.monotonic() - started
-    loss, _ = score(model, ids, classes.tolist(), pad_id, precision)
+    loss, _, _ = score(model, ids, classes.tolist(), pad_id, precision)
     truth = validation.label_ids(labels)
-    validation_loss, right = score(model, encoder(validation.texts), truth, pad_id, precision)
+    validation_loss, right, answers = score(model, encoder(validation.texts), truth, pad_id, precision)
     rows = len(truth)
-    done = Epoch(1, loss / len(ids), validation_loss / rows, right / rows, seconds, len(ids) / seconds)
+    done = Epoch(1, loss / len(ids), validation_loss / rows, right / rows, seconds, len(ids) / seconds, all(answers))
     say(f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}")
     on_epoch(done)
     record = {

@@ -115,8 +115,8 @@ def score(
     pad_id: int,
     precision: Precision,
     share: tuple[int, int] = (0, 1),
-) -> tuple[float, int]:
-    """Return (sum of cross-entropies, number of right answers), over the batches of `share`: (which part, of how many).
+) -> tuple[float, int, list[int]]:
+    """Return (sum of cross-entropies, right answers, answers by class), over the batches of `share`.
 
     Args:
         model: a classifier, on the device of `precision`.
@@ -124,11 +124,12 @@ def score(
         classes: the true class of each.
         pad_id: what a batch is padded with.
         precision: how to compute.
-        share: for several processes that score one split together.
+        share: (which part, of how many), for several processes that score one split together.
     """
     model.eval()
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     loss, right = 0.0, 0
+    answers = torch.zeros(len(model.config.id2label or ()), dtype=torch.int64, device=precision.device)
     for start in range(_BATCH * share[0], len(order), _BATCH * share[1]):
         rows = order[start : start + _BATCH]
         tokens, mask = (torch.from_numpy(part).to(precision.device) for part in pad([ids[row] for row in rows], pad_id))
@@ -137,7 +138,8 @@ def score(
         truth = torch.tensor([classes[row] for row in rows], device=precision.device)
         loss += float(torch.nn.functional.cross_entropy(logits.float(), truth, reduction="sum"))
         right += int((logits.argmax(-1) == truth).sum())
-    return loss, right
+        answers += torch.bincount(logits.argmax(-1), minlength=len(answers))
+    return loss, right, answers.tolist()
 
 
 def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], out: Path) -> None:

@@ -118,6 +118,13 @@ class Epoch:
     validation_accuracy: float
     seconds: float
     texts_per_second: float
+    every_class_answered: bool = True
+    """Whether each class was answered at least once on the validation split."""
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What the best epoch has most of: the gate refuses a model that never answers one of its classes."""
+        return self.every_class_answered, self.validation_accuracy
 
 
 def training_rows(profile: str) -> int:

@@ -15,7 +15,7 @@ from transformers import AutoModel, pipeline
 from components.data.dataset import Dataset, Split
 from components.training.contrast import balanced_batches, crop, pair_loss
 from components.training.frozen import embed, fit_head, fit_logistic
-from components.training.model import features, load_classifier
+from components.training.model import features, load_classifier, output_layer, score
 from components.training.precision import Precision
 from components.training.recipe import Epoch, Method, Recipe, choose_method
 from predictor.engine import pad
@@ -167,3 +167,15 @@ def test_the_method_follows_the_labels_a_class() -> None:
     assert [of(rows)[0] for rows in (8, 31, 32, 99, 100)] == ["few-shot", "few-shot", "frozen", "frozen", "full"]
     assert "8 labels a class" in of(8)[1]
     assert of(8, {"epochs": "3"})[0] == "full"
+
+
+def test_a_score_counts_the_answers_of_each_class(backbone: Path, dataset: Dataset) -> None:
+    model = load_classifier(backbone, LABELS)
+    torch.nn.init.zeros_(output_layer(model).weight)
+    output_layer(model).bias.data = torch.tensor([0.0, 9.0, 0.0])
+    ids, truth = Encoder(backbone, 64)(dataset.test.texts), dataset.test.label_ids(LABELS)
+    loss, right, answers = score(model, ids, truth, 0, FP32)
+    assert answers == [0, len(ids), 0] and right == truth.count(1)
+    assert loss == pytest.approx(9.0 * (len(ids) - right), rel=1e-3)
+    parts = [score(model, ids, truth, 0, FP32, (part, 2))[1] for part in range(2)]
+    assert sum(parts) == right

@@ -1,6 +1,6 @@
 import pytest
 
-from components.training.recipe import Recipe, recipe_for, training_rows
+from components.training.recipe import Epoch, Recipe, recipe_for, training_rows
 from predictor.errors import InputError
 
 
@@ -31,3 +31,10 @@ def test_assignments_are_numbers_as_text() -> None:
 def test_bad_assignments_are_refused(values: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Recipe(epochs=1).assigned(values)
+
+
+def test_an_epoch_that_leaves_a_class_out_is_best_only_where_all_do() -> None:
+    mute, plain, better = (Epoch(1, 0.5, 0.5, accuracy, 1.0, 1.0, all_) for accuracy, all_ in
+                           ((0.9, False), (0.7, True), (0.8, True)))  # fmt: skip
+    assert max([mute, plain, better], key=lambda row: row.rank) is better
+    assert max([mute, Epoch(2, 0.5, 0.5, 0.8, 1.0, 1.0, False)], key=lambda row: row.rank) is mute
