@@ -26,7 +26,8 @@ from predictor.errors import InputError
 
 pytestmark = pytest.mark.slow
 
-# One process of a run: fp32, so that only the order of additions differs, and whatever the test wants to go wrong.
+# One process of a run: in double precision, so that the order of additions shows in no digit that is compared even
+# after Adam's hundred steps, and whatever the test wants to go wrong.
 _SCRIPT = """
 import json, os, resource, sys, time
 from contextlib import nullcontext
@@ -40,7 +41,9 @@ from components.training.precision import Precision
 from components.training.recipe import Recipe
 given = json.loads(sys.argv[1])
 rank = int(os.environ.get("RANK", "0"))
-finetune.choose_precision = lambda: Precision("fp32", torch.device("cpu"), "it is a test", nullcontext)
+finetune.choose_precision = lambda: Precision("fp64", torch.device("cpu"), "it is a test", nullcontext)
+load = finetune.load_classifier
+finetune.load_classifier = lambda *given: load(*given).double()
 finetune.CHECKPOINT_SECONDS = given.get("checkpoint_seconds", 300.0)
 step = finetune._Training._step
 losses = []
