@@ -104,6 +104,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
+    from predictor.connections import Connection
     from predictor.rest import FrontDoor
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
@@ -130,6 +131,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             super().setup_event_loop()
             uvicorn = self._rest_server._server
             uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes)
+            uvicorn.config.http = Connection
             self._stop_listening, uvicorn.handle_exit = uvicorn.handle_exit, self._exit
             self._draining: asyncio.Future[None] | None = None
 
@@ -167,8 +169,9 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     # A caller's mistake is in the answer and the counters; a traceback of it in the log helps nobody.
     expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady)
     logging.getLogger("kserve").addFilter(lambda record: not _caused_by(record, expected))
-    for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access", "uvicorn.error"):
+    for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that is no HTTP
     return server
 
 
