@@ -27,10 +27,22 @@ class NotServed(Refusal):
     status = 404
 
 
+class WrongMethod(Refusal):
+    """There is such a thing, but it is asked otherwise."""
+
+    status = 405
+
+
 class TooLarge(Refusal):
     """The request cannot be taken, however long the caller waits."""
 
     status = 413
+
+
+class Compressed(Refusal):
+    """The body is in an encoding that is not undone here: a small one may become any number of bytes."""
+
+    status = 415
 
 
 class InternalError(Refusal):

@@ -108,8 +108,8 @@ def read_v2(body: bytes, json_length: str | None) -> Question:
     if raw:
         raise BadRequest(f"{len(raw)} bytes follow the tensors: send the binary_data_size of each tensor")
     parameters = _dict(payload.get("parameters"), "parameters")
-    every = parameters.get("binary_data_output", False)
-    outputs = payload.get("outputs") or []
+    every = _flag(parameters, "binary_data_output", False)
+    outputs = [] if payload.get("outputs") is None else payload["outputs"]
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
         raise BadRequest('\'outputs\' is no list of tensors: send [{"name": "label"}], or leave it out')
     binary = {}
@@ -117,7 +117,7 @@ def read_v2(body: bytes, json_length: str | None) -> Question:
         name = output.get("name")
         if not isinstance(name, str):
             raise BadRequest(f"an output has the name {_short(name)}: ask for {', '.join(OUTPUTS)}")
-        binary[name] = _dict(output.get("parameters"), "parameters").get("binary_data", every)
+        binary[name] = _flag(_dict(output.get("parameters"), "parameters"), "binary_data", every)
     return _v2(tensors, payload.get("id"), parameters, binary, every)
 
 
@@ -152,7 +152,7 @@ def read_deadline(header: bytes | None) -> float | None:
 
 
 def _v2(
-    tensors: Sequence[Tensor], request_id: object, parameters: dict[str, Any], asked: dict[Any, Any], every: object
+    tensors: Sequence[Tensor], request_id: object, parameters: dict[str, Any], asked: dict[str, bool], every: bool
 ) -> Question:
     """Make the question of a V2 request; `asked` are the outputs it wants, and whether as bytes."""
     if [tensor.name for tensor in tensors] != ["text"]:
@@ -264,6 +264,15 @@ def _dict(value: object, name: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise BadRequest(f"'{name}' is a JSON {_kind(value)}: send an object, or leave it out")
+    return value
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise BadRequest(f"parameter {name} is {_short(value)}: send true or false")
     return value
 
 

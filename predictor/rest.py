@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from predictor.errors import NotNow, NotServed, Overloaded, Refusal, TooLarge
+from predictor.errors import Compressed, NotNow, NotServed, Overloaded, Refusal, TooLarge, WrongMethod
 from predictor.model import TextClassifier
 from predictor.protocol import DEADLINE_HEADER
 
@@ -54,13 +54,15 @@ class FrontDoor:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection event."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"].startswith("/v2/repository/"):
+        if scope["type"] != "http" or not self._takes(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         extra: Headers = []
         status = 200
         try:
+            if scope["method"] != "POST":
+                raise WrongMethod(f"{scope['path']} is not asked with {scope['method']}: send a POST")
             answer, extra = await self._answer(scope["path"], headers, receive)
         except Gone:
             return
@@ -69,6 +71,8 @@ class FrontDoor:
             extra.append(_JSON)
             if isinstance(refusal, NotNow):
                 extra.append((b"retry-after", str(refusal.retry_after).encode()))
+            if status == 405:
+                extra.append((b"allow", b"POST"))
             if status in (413, 503):
                 extra.append(_CLOSE)
         if (request_id := headers.get(b"x-request-id")) is not None:
@@ -77,12 +81,18 @@ class FrontDoor:
         await send({"type": "http.response.start", "status": status, "headers": extra})
         await send({"type": "http.response.body", "body": answer})
 
+    def _takes(self, method: str, path: str) -> bool:
+        return path in self._routes or (method == "POST" and not path.startswith("/v2/repository/"))
+
     async def _answer(self, path: str, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, Headers]:
         protocol, route = self._routes.get(path, ("", None))
         async with self._body(protocol, headers, receive) as body:
             if route is None:
                 here = " and ".join(self._routes)
                 raise NotServed(f"nothing is served at {path[:200]}: POST to {here}")
+            if (encoding := headers.get(b"content-encoding", b"identity")) != b"identity":
+                named = encoding[:20].decode("latin-1")
+                raise self._counted(protocol, Compressed(f"the body has content-encoding {named}: send it as it is"))
             return await _unless_gone(route(body, headers), receive)
 
     async def _v1(self, body: bytes, headers: dict[bytes, bytes]) -> tuple[bytes, Headers]:

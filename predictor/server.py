@@ -90,7 +90,7 @@ def _import_kserve() -> None:
     """Import kserve's server, which reads sys.argv while it is imported."""
     os.environ.setdefault("KSERVE_LOGLEVEL", "WARNING")
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # kserve 0.21 with fastapi 0.165
-    argv, sys.argv = sys.argv, sys.argv[:1]
+    argv, sys.argv = sys.argv, [sys.argv[0], "--enable_docs_url=true"]
     try:
         import kserve.model_server  # noqa: F401
     finally:
@@ -103,9 +103,13 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+    from starlette.exceptions import HTTPException
 
     from predictor.connections import Connection
+    from predictor.openapi import document
     from predictor.rest import FrontDoor
+
+    page = document(model.name, model.version, model.classifier.labels)
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
         async def ready(self) -> bool:
@@ -162,17 +166,28 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
 
             self._shutdown = asyncio.get_running_loop().create_task(shutdown())
 
+    app = kserve.model_server.app
+    app.openapi = lambda: page
+    app.add_exception_handler(HTTPException, _not_found)
     kserve.model_server.args.grpc_max_receive_message_length = limits.body_bytes
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
     server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)
     # A caller's mistake is in the answer and the counters; a traceback of it in the log helps nobody.
-    expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady)
+    expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady, NotImplementedError)
     logging.getLogger("kserve").addFilter(lambda record: not _caused_by(record, expected))
     for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that is no HTTP
     return server
+
+
+async def _not_found(request: Any, error: Any) -> Any:
+    """Answer for a path or a method that nobody serves, in the form of every other error."""
+    from fastapi.responses import JSONResponse
+
+    what = f"{request.method} {request.url.path[:200]} is not served: /docs lists what is"
+    return JSONResponse({"error": what}, error.status_code, error.headers)
 
 
 def _caused_by(record: logging.LogRecord, kinds: tuple[type[Exception], ...]) -> bool:

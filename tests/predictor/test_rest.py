@@ -74,7 +74,7 @@ def test_the_two_routes_are_answered_here_and_the_rest_by_kserve() -> None:
         ("POST", V1, {"content": b"abc", "headers": {"x-request-id": "r-1"}}),
         ("POST", V2, {"content": b"{}"}),
         ("POST", V2, {"content": b"{}", "headers": {"inference-header-content-length": "2"}}),
-        ("GET", V1, {}),
+        ("GET", "/v2/health/live", {}),
         ("POST", "/v2/repository/models/m/load", {}),
         ("POST", "/v1/models/other:predict", {}),
     )
@@ -99,6 +99,20 @@ def test_each_refusal_has_its_status_and_says_when_to_come_again() -> None:
         (got,) = asked(door, ("POST", V1, {"content": b"x", "headers": {"x-request-id": "r"}}))
         assert (got.status_code, got.headers.get("retry-after"), got.json()) == (status, retry, {"error": str(error)})
         assert got.headers["x-request-id"] == "r"
+
+
+def test_other_methods_and_compressed_bodies_are_refused_by_name() -> None:
+    door, model = doored()
+    get, zipped, plain = asked(
+        door,
+        ("GET", V2, {}),
+        ("POST", V1, {"content": b"abc", "headers": {"content-encoding": "gzip"}}),
+        ("POST", V1, {"content": b"abc", "headers": {"content-encoding": "identity"}}),
+    )
+    assert (get.status_code, get.headers["allow"]) == (405, "POST") and "send a POST" in get.json()["error"]
+    assert zipped.status_code == 415 and "content-encoding gzip" in zipped.json()["error"]
+    assert plain.json() == {"length": 3}
+    assert model.counted == [("v1", 415)] and len(model.deadlines) == 1
 
 
 def test_a_body_over_the_limit_is_a_413_whether_it_says_its_length_or_not() -> None:
