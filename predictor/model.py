@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from grpc import StatusCode
-from grpc_interceptor.exceptions import GrpcException
 from kserve import InferRequest, Model
 from kserve.model import InferenceVerb
 from numpy.typing import NDArray
@@ -31,13 +29,6 @@ Answer = TypeVar("Answer")
 # Answered before the model says it is ready: the first call builds caches that no user should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
 _GONE = 499
-_GRPC_STATUS = {
-    400: StatusCode.INVALID_ARGUMENT,
-    413: StatusCode.INVALID_ARGUMENT,
-    429: StatusCode.RESOURCE_EXHAUSTED,
-    503: StatusCode.UNAVAILABLE,
-    504: StatusCode.DEADLINE_EXCEEDED,
-}
 
 
 class TextClassifier(Model):  # type: ignore[misc]
@@ -119,19 +110,19 @@ class TextClassifier(Model):  # type: ignore[misc]
     async def __call__(
         self, body: Any, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
     ) -> tuple[Any, dict[str, str]]:
-        """Answer a gRPC request; KServe's own HTTP routes are not reached."""
+        """Answer a gRPC request; KServe's own HTTP routes are not reached.
+
+        Raises:
+            Refusal: there is no answer.
+        """
         if not isinstance(body, InferRequest) or not body.from_grpc or verb != InferenceVerb.PREDICT:
             raise NotImplementedError("only inference is served here")
-        try:
-            answer = await self._answer(
-                "grpc",
-                lambda: read_grpc(body),
-                None,  # gRPC cancels a call whose deadline has passed
-                lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version),
-            )
-        except Refusal as refusal:
-            status = _GRPC_STATUS.get(refusal.status, StatusCode.INTERNAL)
-            raise GrpcException(str(refusal), status) from refusal
+        answer = await self._answer(
+            "grpc",
+            lambda: read_grpc(body),
+            None,  # gRPC cancels a call whose deadline has passed
+            lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version),
+        )
         return answer, {}
 
     async def _answer(

@@ -99,6 +99,7 @@ def _import_kserve() -> None:
 
 def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Limits) -> Any:
     import kserve.model_server
+    import kserve.protocol.grpc.server
     from kserve import ModelServer
     from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
     from kserve.protocol.dataplane import DataPlane
@@ -108,6 +109,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     from predictor.connections import Connection
     from predictor.openapi import document
     from predictor.rest import FrontDoor
+    from predictor.rpc import Refusals
 
     page = document(model.name, model.version, model.classifier.labels)
 
@@ -169,6 +171,8 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     app = kserve.model_server.app
     app.openapi = lambda: page
     app.add_exception_handler(HTTPException, _not_found)
+    # KServe makes its gRPC server with an interceptor of its own choice.
+    kserve.protocol.grpc.server.ExceptionToStatusInterceptor = Refusals
     kserve.model_server.args.grpc_max_receive_message_length = limits.body_bytes
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
