@@ -8,11 +8,10 @@ busier the server, the fuller and the better sorted its batches.
 import asyncio
 import itertools
 import math
-from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
@@ -20,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.errors import Draining, InternalError, Overloaded, TooLarge
+from predictor.line import Ids, Line, Text
 
-Ids = Sequence[int]
 Row = NDArray[np.float32]
 """What is said of one text."""
 Run = Callable[[Sequence[Ids]], NDArray[np.float32]]
@@ -30,9 +29,6 @@ Run = Callable[[Sequence[Ids]], NDArray[np.float32]]
 # The texts of a request beyond its first batch have a claim on one batch in four: a request of thousands neither
 # starves nor makes those wait who ask for one text.
 _BULK_STEP = 4
-
-# From so many on, sorting the queue again is cheaper than inserting one by one.
-_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -59,24 +55,11 @@ class Batch:
     """From the queue to the answers, the hop to the lane's thread and back included."""
 
 
-@dataclass(eq=False, slots=True)
-class _Text:
-    """A text that waits or runs, on behalf of everybody who asked for it."""
-
-    ids: Ids
-    key: bytes | None
-    turn: int
-    number: int
-    since: float
-    waits: bool = True
-    callers: list[tuple["Call", int]] = field(default_factory=list)
-
-
 class Call:
     """One caller's texts."""
 
     def __init__(self, size: int) -> None:
-        self.texts: list[_Text] = []
+        self.texts: list[Text] = []
         self._rows: list[Row | None] = [None] * size
         self._left = size
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -133,20 +116,22 @@ class Batcher:
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="engine")
         self._numbers = itertools.count()
         self._batches = 0
-        # The queue, twice: (turn, number, text), (length, number, text). Numbers differ, so texts are never compared.
-        self._by_turn: list[tuple[int, int, _Text]] = []
-        self._by_length: list[tuple[int, int, _Text]] = []
-        self._flights: dict[bytes, _Text] = {}
+        self._line = Line()
+        self._flights: dict[bytes, Text] = {}
         self._calls: set[Call] = set()
         self._quiet = asyncio.Event()
         self._seconds_a_token = 0.0
-        self.waiting_tokens = 0
         self.draining = False
 
     @property
     def waiting_texts(self) -> int:
         """Texts that no lane has taken yet."""
-        return len(self._by_turn)
+        return len(self._line)
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of these texts."""
+        return self._line.tokens
 
     @property
     def open_calls(self) -> int:
@@ -197,17 +182,17 @@ class Batcher:
             turn = self._batches + count // self._budget.texts * _BULK_STEP
             text = self._flights.get(key) if key is not None else None
             if text is None:
-                text = _Text(ids, key, turn, next(self._numbers), now)
+                text = Text(ids, key, turn, next(self._numbers), now)
                 if key is not None:
                     self._flights[key] = text
                 fresh.append(text)
             elif text.waits and turn < text.turn:  # whoever wants it alone does not wait as one of thousands
-                self._take(text)
+                self._line.remove([text])
                 text.turn = turn
-                self._put([text])
+                self._line.add([text])
             text.callers.append((call, place))
             call.texts.append(text)
-        self._put(fresh)
+        self._line.add(fresh)
         self._dispatch()
 
     async def drain(self) -> None:
@@ -223,81 +208,38 @@ class Batcher:
 
     def _leave(self, call: Call) -> None:
         self._calls.remove(call)
-        unwanted = 0
+        unwanted = []
         for text in call.texts:
             text.callers = [caller for caller in text.callers if caller[0] is not call]
             if text.waits and not text.callers:
-                text.waits = False
-                unwanted += 1
-                self.waiting_tokens -= len(text.ids)
+                text.waits = False  # it may be among the call's texts twice
+                unwanted.append(text)
                 if text.key is not None:
                     del self._flights[text.key]
-        if unwanted:
-            self._by_turn = [entry for entry in self._by_turn if entry[2].waits]
-            self._by_length = [entry for entry in self._by_length if entry[2].waits]
+        self._line.remove(unwanted)
         call.texts.clear()
         if not self._calls:
             self._quiet.set()
 
-    def _put(self, texts: list[_Text]) -> None:
-        for text in texts:
-            text.waits = True
-            self.waiting_tokens += len(text.ids)
-        turns = [(text.turn, text.number, text) for text in texts]
-        lengths = [(len(text.ids), text.number, text) for text in texts]
-        for queue, entries in ((self._by_turn, turns), (self._by_length, lengths)):
-            if len(entries) < _FEW:
-                for entry in entries:
-                    insort(queue, entry)
-            else:
-                queue.extend(entries)
-                queue.sort()
-
-    def _take(self, text: _Text) -> None:
-        text.waits = False
-        self.waiting_tokens -= len(text.ids)
-        del self._by_turn[bisect_left(self._by_turn, (text.turn, text.number))]
-        del self._by_length[bisect_left(self._by_length, (len(text.ids), text.number))]
-
     def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._idle_lanes and self._by_turn:
+        while self._idle_lanes and self._line:
             # Shared out among the free lanes: two texts and two lanes are two batches, not one and an idle lane.
-            texts = self._next_batch(min(self._budget.texts, math.ceil(len(self._by_turn) / self._idle_lanes)))
+            most = min(self._budget.texts, math.ceil(len(self._line) / self._idle_lanes))
+            texts = self._line.next_batch(most, self._budget.batch)
             self._idle_lanes -= 1
             self._batches += 1
             started = perf_counter()
             work = self._pool.submit(_answers, self._run, [text.ids for text in texts])
             work.add_done_callback(partial(self._return, loop, texts, started))
 
-    def _next_batch(self, most: int) -> list[_Text]:
-        """Take the text whose turn it is and up to `most - 1` neighbours in length, within the budget."""
-        queue, leader = self._by_length, self._by_turn[0][2]
-        length = len(leader.ids)
-        low = bisect_left(queue, (length, leader.number))
-        high = low + 1
-        while high - low < most:
-            if high < len(queue) and (not low or queue[high][0] - length <= length - queue[low - 1][0]):
-                wider = (low, high + 1)
-            elif low:
-                wider = (low - 1, high)
-            else:
-                break
-            if queue[wider[1] - 1][0] * (wider[1] - wider[0]) > self._budget.batch:
-                break
-            low, high = wider
-        texts = [entry[2] for entry in queue[low:high]]
-        for text in texts:
-            self._take(text)
-        return texts
-
     def _return(
-        self, loop: asyncio.AbstractEventLoop, texts: list[_Text], started: float, work: "Future[list[Row | Exception]]"
+        self, loop: asyncio.AbstractEventLoop, texts: list[Text], started: float, work: "Future[list[Row | Exception]]"
     ) -> None:
         """Bring answers from a lane's thread to the event loop."""
         loop.call_soon_threadsafe(self._settle, texts, started, work.result())
 
-    def _settle(self, texts: list[_Text], started: float, answers: list[Row | Exception]) -> None:
+    def _settle(self, texts: list[Text], started: float, answers: list[Row | Exception]) -> None:
         """Hand out the answers of a batch, and put its lane to work again first."""
         seconds = perf_counter() - started
         self._idle_lanes += 1

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.batcher import Batcher, Call, Ids, TokenBudget
+from predictor.batcher import Batcher, Call, TokenBudget
 from predictor.cache import AnswerCache
 from predictor.classifier import BATCH, Classifier
 from predictor.errors import Overloaded, TooLate
+from predictor.line import Ids
 from predictor.metrics import Metrics
 
 # Does something, here or in a thread.

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from predictor.batcher import Batch, Batcher, Ids, TokenBudget
+from predictor.batcher import Batch, Batcher, TokenBudget
 from predictor.errors import Draining, InternalError, Overloaded, TooLarge
+from predictor.line import Ids
 
 WIDE = TokenBudget(queue=10_000, batch=64, texts=4)
 
@@ -60,7 +61,7 @@ def expected(texts: Sequence[Ids]) -> list[list[float]]:
 
 def nothing_is_left(batcher: Batcher) -> None:
     assert (batcher.waiting_texts, batcher.waiting_tokens, batcher.open_calls) == (0, 0, 0)
-    assert not batcher._by_length and not batcher._flights
+    assert not batcher._line._by_length and not batcher._flights
     assert batcher._idle_lanes == batcher._lanes
 
 
@@ -279,6 +280,46 @@ def test_the_queue_is_bounded_in_tokens() -> None:
         engine.open()
         await asyncio.gather(running, waiting)
         assert await ask(batcher, [[3] * 3]) == [[3, 9]]
+
+    played(batcher, script)
+
+
+def test_the_queue_may_be_filled_to_the_last_token() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4))
+
+    async def script() -> None:
+        running = asyncio.create_task(ask(batcher, [[1]]))
+        await until(lambda: not batcher._idle_lanes)
+        waiting = [asyncio.create_task(ask(batcher, [[2] * 7])), asyncio.create_task(ask(batcher, [[3] * 3]))]
+        await until(lambda: batcher.waiting_tokens == 10)
+        with pytest.raises(Overloaded):
+            await ask(batcher, [[4]])
+        engine.open()
+        await asyncio.gather(running, *waiting)
+        assert await ask(batcher, [[5] * 10]) == [[10, 50]]
+
+    played(batcher, script)
+
+
+def test_the_longer_the_queue_the_later_a_refused_caller_comes_again() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4))
+
+    async def script() -> None:
+        batcher._seconds_a_token = 2.0
+        running = asyncio.create_task(ask(batcher, [[1]]))
+        await until(lambda: not batcher._idle_lanes)
+        asked, waits = [running], []
+        for tokens, waiting in ((4, 4), (5, 9)):
+            asked.append(asyncio.create_task(ask(batcher, [[2] * tokens])))
+            await until(lambda want=waiting: batcher.waiting_tokens == want)  # type: ignore[misc]
+            with pytest.raises(Overloaded) as refused:
+                await ask(batcher, [[3] * 8])
+            waits.append(refused.value.retry_after)
+        assert waits == [8, 18] and "in 18 s" in str(refused.value)
+        engine.open()
+        await asyncio.gather(*asked)
 
     played(batcher, script)
 

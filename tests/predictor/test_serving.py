@@ -177,5 +177,12 @@ def test_the_cache_keeps_the_latest_and_no_more_than_it_may() -> None:
     cache.put(keys["c"] or b"", rows["c"])
     assert [text for text in "abc" if cache.get(keys[text]) is not None] == ["a", "c"]
     assert len(cache) == 2
+    cache.put(keys["a"] or b"", rows["a"])  # answered anew is as good as asked for
+    cache.put(keys["b"] or b"", rows["b"])
+    assert [text for text in "abc" if cache.get(keys[text]) is not None] == ["a", "b"]
+    batch = np.zeros((8, 3), dtype=np.float32)
+    cache.put(keys["c"] or b"", batch[0])
+    kept = cache.get(keys["c"])
+    assert kept is not None and kept.base is None  # a view would keep the batch
     assert AnswerCache("11" * 32, 2).key("a") != keys["a"]
     assert AnswerCache("00" * 32, 0).key("a") is None

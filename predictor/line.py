@@ -1,0 +1,89 @@
+"""Texts that wait for a lane, in order of turn and in order of length."""
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from predictor.batcher import Call
+
+Ids = Sequence[int]
+
+# From so many on, sorting again is cheaper than inserting, and going through all than looking each up.
+_FEW = 64
+
+
+@dataclass(eq=False, slots=True)
+class Text:
+    """A text that waits or runs, on behalf of everybody who asked for it."""
+
+    ids: Ids
+    key: bytes | None
+    turn: int
+    number: int
+    """Differs from every other text's."""
+    since: float
+    waits: bool = True
+    callers: list[tuple["Call", int]] = field(default_factory=list)
+    """Who asked, and which of the caller's texts it is."""
+
+
+class Line:
+    """The texts that wait, twice: by turn, which says who leads a batch, and by length, which says who fills it up."""
+
+    def __init__(self) -> None:
+        # (turn or length, number, text): numbers differ, so texts are never compared.
+        self._by_turn: list[tuple[int, int, Text]] = []
+        self._by_length: list[tuple[int, int, Text]] = []
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._by_turn)
+
+    def add(self, texts: Sequence[Text]) -> None:
+        """Let texts wait."""
+        for text in texts:
+            text.waits = True
+            self.tokens += len(text.ids)
+        turns = [(text.turn, text.number, text) for text in texts]
+        lengths = [(len(text.ids), text.number, text) for text in texts]
+        for queue, entries in ((self._by_turn, turns), (self._by_length, lengths)):
+            if len(entries) < _FEW:
+                for entry in entries:
+                    insort(queue, entry)
+            else:
+                queue.extend(entries)
+                queue.sort()
+
+    def remove(self, texts: Sequence[Text]) -> None:
+        """Take texts that wait out of the line."""
+        for text in texts:
+            text.waits = False
+            self.tokens -= len(text.ids)
+            if len(texts) < _FEW:
+                del self._by_turn[bisect_left(self._by_turn, (text.turn, text.number))]
+                del self._by_length[bisect_left(self._by_length, (len(text.ids), text.number))]
+        if len(texts) >= _FEW:
+            self._by_turn = [entry for entry in self._by_turn if entry[2].waits]
+            self._by_length = [entry for entry in self._by_length if entry[2].waits]
+
+    def next_batch(self, most: int, tokens: int) -> list[Text]:
+        """Take the text whose turn it is and up to `most - 1` neighbours in length, padded to `tokens` at most."""
+        queue, leader = self._by_length, self._by_turn[0][2]
+        length = len(leader.ids)
+        low = bisect_left(queue, (length, leader.number))
+        high = low + 1
+        while high - low < most:
+            if high < len(queue) and (not low or queue[high][0] - length <= length - queue[low - 1][0]):
+                wider = (low, high + 1)
+            elif low:
+                wider = (low - 1, high)
+            else:
+                break
+            if queue[wider[1] - 1][0] * (wider[1] - wider[0]) > tokens:
+                break
+            low, high = wider
+        texts = [entry[2] for entry in queue[low:high]]
+        self.remove(texts)
+        return texts
