@@ -23,7 +23,7 @@ api = schemathesis.openapi.from_dict(PAGE)
 api.config.phases.coverage.unexpected_methods = {"PUT", "PATCH", "DELETE"}
 
 
-def no_surprise(context: Any, response: Response, case: schemathesis.Case) -> None:
+def no_surprise(context: Any, response: Response, case: schemathesis.Case[Any]) -> None:
     """A 504 is the caller's own deadline; of errors nothing is said but one sentence, and nothing of the inside."""
     assert response.status_code < 500 or response.status_code == 504
     if response.status_code >= 400:
@@ -40,7 +40,7 @@ def no_surprise(context: Any, response: Response, case: schemathesis.Case) -> No
     suppress_health_check=list(HealthCheck),
     database=None,
 )
-def test_the_page_is_true_and_no_request_harms_the_next(case: schemathesis.Case, server: Server) -> None:
+def test_the_page_is_true_and_no_request_harms_the_next(case: schemathesis.Case[Any], server: Server) -> None:
     excluded: list[Callable[..., Any]] = [CHECKS.get_one("not_a_server_error")]
     if case.path.endswith("/infer"):  # a schema cannot say that a shape's product is the number of texts
         excluded.append(CHECKS.get_one("positive_data_acceptance"))

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -382,10 +383,20 @@ def test_the_metrics_are_sound_openmetrics(server: Server) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_has_nothing_to_say(server: Server) -> None:
-    metrics = httpx.get(f"{server.http}/metrics").text
-    ours = "".join(f"{line}\n" for line in metrics.splitlines() if "text_classifier_" in line)
-    subprocess.run(["promtool", "check", "metrics"], input=ours, text=True, check=True)
+def test_promtool_has_nothing_to_say_of_a_busy_server(server: Server) -> None:
+    def load() -> None:
+        httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": _many(1200)}, timeout=120)
+        httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": [5]}, timeout=120)
+
+    work = threading.Thread(target=load)
+    work.start()
+    pages = []
+    while work.is_alive():
+        pages.append(httpx.get(f"{server.http}/metrics", timeout=60).text)
+    work.join()
+    for page in (pages[0], pages[len(pages) // 2], pages[-1]):
+        ours = "".join(f"{line}\n" for line in page.splitlines() if "text_classifier_" in line)
+        subprocess.run(["promtool", "check", "metrics"], input=ours, text=True, check=True)
 
 
 def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path: Path) -> None:
@@ -395,11 +406,9 @@ def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path
     after: list[object] = []
     ready: list[int] = []
 
-    def rest() -> object:
+    def rest(client: httpx.Client, texts: int) -> object:
         try:
-            return httpx.post(
-                f"{server.http}/v1/models/toy:predict", json={"instances": _many(500)}, timeout=120
-            ).status_code
+            return client.post(f"{server.http}/v1/models/toy:predict", json={"instances": _many(texts)}).status_code
         except httpx.TransportError as error:
             return error
 
@@ -407,7 +416,7 @@ def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path
         contents = pb.InferTensorContents(bytes_contents=[text.encode() for text in _many(500)])
         tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[500], contents=contents)
         try:
-            return len(_grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor])).outputs)
+            return len(stub.ModelInfer(pb.ModelInferRequest(model_name="toy", inputs=[tensor])).outputs)
         except grpc.RpcError as error:
             return error.code()
 
@@ -425,18 +434,34 @@ def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path
             except httpx.TransportError:
                 return
 
-    threads = [threading.Thread(target=load, args=(rest, 200)) for _ in range(6)]
+    # Connections are kept from one request to the next; one request is of hundreds of batches.
+    channel = grpc.insecure_channel(server.grpc)
+    stub = GRPCInferenceServiceStub(channel)
+    clients = [httpx.Client(timeout=120) for _ in range(6)]
+    threads = [
+        threading.Thread(target=load, args=(partial(rest, client, 500 if number else 3000), 200))
+        for number, client in enumerate(clients)
+    ]
     threads += [threading.Thread(target=load, args=(rpc, 2)) for _ in range(2)]
     for thread in threads:
         thread.start()
     while len(before) < 16:
         time.sleep(0.01)
+    host, port = server.http.removeprefix("http://").split(":")
+    half = socket.create_connection((host, int(port)))
+    half.sendall(b"POST /v1/models/toy:predict HTTP/1.1\r\nhost: m\r\ncontent-length: 100\r\n\r\nhalf")
     watching = threading.Thread(target=watch)
     watching.start()
     told.set()
     assert server.stop() == 0
     for thread in [*threads, watching]:
         thread.join()
+    for client in clients:
+        client.close()
+    channel.close()
+    assert half.recv(100).startswith(b"HTTP/1.1 503")  # it is told, and not waited for
+    half.close()
+    assert "Cancel" not in server.log.read_text()
     # What was sent before the signal is answered, or refused in words when it was read after it.
     assert set(before) <= {200, 2, 503, grpc.StatusCode.UNAVAILABLE}
     assert len(before) >= 16 and {200, 2} <= set(before)
