@@ -178,7 +178,7 @@ def compile_(
 
 _SERVE = """Serve a model bundle.
 
-Over the KServe protocols V1, V2 REST and V2 gRPC, with /metrics.
+Over the KServe protocols V1, V2 REST and V2 gRPC, with /metrics, and /docs for all that HTTP takes.
 
 \b
 Examples:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import socket
 import sys
 import warnings
@@ -43,10 +44,12 @@ def serve(
         precision: int8, fp32 or torch; empty for what the bundle chose.
 
     Raises:
-        InputError: no bundle, an unknown precision, or a port that is taken.
+        InputError: no bundle, an unknown precision, no name for a path, or a port that is taken.
     """
     if precision and precision not in get_args(Precision):
         raise InputError(f"--precision {precision} is unknown: choose {', '.join(get_args(Precision))}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model_name):
+        raise InputError(f"--model-name '{model_name}' cannot stand in a path: use letters, digits, '.', '_' and '-'")
     if http_port == grpc_port:
         raise InputError(f"--http-port and --grpc-port are both {http_port}: choose two ports")
     _check_port("--http-port", http_port)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from predictor.batcher import Batch, Batcher, TokenBudget
 from predictor.errors import Draining, InternalError, Overloaded, TooLarge
-from predictor.line import Ids
+from predictor.line import Ids, Line, Text
 
 WIDE = TokenBudget(queue=10_000, batch=64, texts=4)
 
@@ -168,6 +168,15 @@ def test_waiting_texts_run_with_those_of_like_length() -> None:
     assert [sorted(map(len, batch)) for batch in engine.batches] == [[1], [8, 9, 10, 11], [1, 2, 2, 3]]
 
 
+def test_a_batch_is_filled_to_its_last_token_and_no_further() -> None:
+    line = Line()
+    line.add([Text([1] * length, None, 0, number, 0.0) for number, length in enumerate((4, 4, 4, 5))])
+    assert [len(text.ids) for text in line.next_batch(9, 12)] == [4, 4, 4]
+    assert (len(line), line.tokens) == (1, 5)
+    assert [len(text.ids) for text in line.next_batch(9, 1)] == [5]  # too long for any batch: alone
+    assert (len(line), line.tokens) == (0, 0)
+
+
 def test_free_lanes_share_what_waits() -> None:
     engine = FakeEngine()
     batcher = batcher_of(engine, lanes=2)
@@ -298,6 +307,22 @@ def test_the_queue_may_be_filled_to_the_last_token() -> None:
         engine.open()
         await asyncio.gather(running, *waiting)
         assert await ask(batcher, [[5] * 10]) == [[10, 50]]
+
+    played(batcher, script)
+
+
+def test_who_asks_for_what_waits_already_takes_no_room() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4))
+
+    async def script() -> None:
+        running = asyncio.create_task(ask(batcher, [[1]]))
+        await until(lambda: not batcher._idle_lanes)
+        same = [asyncio.create_task(ask(batcher, [[2] * 8], [b"2"])) for _ in range(3)]
+        await until(lambda: batcher.open_calls == 4)
+        assert batcher.waiting_tokens == 8
+        engine.open()
+        assert await asyncio.gather(running, *same) == [[[1, 1]], *[[[8, 16]]] * 3]
 
     played(batcher, script)
 

@@ -19,6 +19,9 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from predictor.bundle import Bundle
 from predictor.classifier import Classifier
+from predictor.errors import InputError
+from predictor.server import serve
+from predictor.serving import Limits
 from tests.predictor.conftest import Server, start_server
 
 TEXTS = ["goal cup striker", "profit bank &amp; shares", "treaty — rebels, «vote»", "球 zzz"]
@@ -292,6 +295,12 @@ def test_a_second_server_on_the_port_is_refused_in_one_sentence(server: Server, 
             start_server(bundle, tmp_path / "log", option, port)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "球", "-a"])
+def test_a_name_that_cannot_stand_in_a_path_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot stand in a path"):
+        serve(tmp_path, name, 8080, 8081, Limits(1024, 1.0, 0, 1024))
+
+
 def test_nobody_waits_for_a_text_of_10_mb_or_a_request_of_100000(server: Server) -> None:
     def ask(instances: list[str]) -> int:
         return httpx.post(
@@ -450,6 +459,8 @@ def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path
     host, port = server.http.removeprefix("http://").split(":")
     half = socket.create_connection((host, int(port)))
     half.sendall(b"POST /v1/models/toy:predict HTTP/1.1\r\nhost: m\r\ncontent-length: 100\r\n\r\nhalf")
+    while sum(_metric(server, "text_classifier_queue_texts").values()) < 2000:  # the large one: work for a while
+        time.sleep(0.001)
     watching = threading.Thread(target=watch)
     watching.start()
     told.set()
@@ -467,6 +478,9 @@ def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path
     assert len(before) >= 16 and {200, 2} <= set(before)
     for answer in after:  # the listener may be closed by then
         assert answer in (200, 2, 503, grpc.StatusCode.UNAVAILABLE) or isinstance(answer, httpx.TransportError)
-    assert ready == sorted(ready) and set(ready) <= {200, 503}  # never ready again
+    assert ready == sorted(ready) and set(ready) | {200} == {
+        200,
+        503,
+    }  # not ready as soon as it drains, and never again
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.http)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from predictor.cache import AnswerCache
-from predictor.errors import InternalError, TooLarge, TooLate
+from predictor.errors import InternalError, Overloaded, TooLarge, TooLate
 from predictor.metrics import Metrics
 from predictor.serving import Limits, LiveClassifier
 
@@ -165,6 +165,39 @@ def test_more_tokens_than_the_queue_ever_holds_are_refused_for_good() -> None:
         assert classifier.runs == 0
 
     played(script)
+
+
+def test_a_refusal_does_not_wait_for_the_last_text_to_be_tokenised() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        with pytest.raises(TooLarge):
+            await live.probabilities([f"{n:010d}" for n in range(10_000)])
+        assert 2000 <= len(classifier.encoder.seen) < 3000
+
+    played(script)
+
+
+def test_large_requests_in_preparation_are_bounded_and_make_room_again() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        gate = threading.Event()
+        clean = classifier.encoder.clean
+
+        def gated(texts: Sequence[str]) -> list[str]:
+            gate.wait(30)
+            return clean(texts)
+
+        classifier.encoder.clean = gated  # type: ignore[method-assign]
+        large = ["x" * 100] * 30
+        for _ in range(2):
+            gate.clear()
+            callers = [asyncio.create_task(live.probabilities(large, 30)) for _ in range(33)]
+            done, _ = await asyncio.wait(callers, return_when=asyncio.FIRST_COMPLETED)
+            with pytest.raises(Overloaded, match="32 large requests"):
+                await done.pop()
+            gate.set()
+            answered = await asyncio.gather(*callers, return_exceptions=True)
+            assert sum(isinstance(answer, Overloaded) for answer in answered) == 1
+
+    played(script, Limits(1_000_000, 30, 0, 1024))
 
 
 def test_the_cache_keeps_the_latest_and_no_more_than_it_may() -> None:
