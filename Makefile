@@ -9,10 +9,10 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-train bench-few-shot lint format mlflow clean
+.PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve lint format mlflow clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install everything into it
 
@@ -36,6 +36,19 @@ bench-train: $(VENV)/.bench ## time fine-tuning against transformers.Trainer: ma
 
 bench-few-shot: $(STAMP) ## measure eight labels a class over ten draws: make bench-few-shot DATA=path/to/folder
 	@$(BIN)/python -m tests.benchmarks.few_shot --data $(or $(DATA),sample)
+
+BENCH_SERVE = $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE)) $(and $(SECONDS),--seconds $(SECONDS))
+
+bench-serve: $(STAMP) ## time serving against other servers: make bench-serve DATA=path/to/folder BUNDLE=path/to/bundle
+	@$(BIN)/python -m tests.benchmarks.serve $(BENCH_SERVE) $(and $(ROUNDS),--rounds $(ROUNDS)) \
+		$(and $(PEERS),--peers $(PEERS)) $(and $(URL),--url $(URL))
+
+bench-serve-soak: $(STAMP) ## serve for ten minutes at 80% of what can be done: make bench-serve-soak MINUTES=10
+	@$(BIN)/python -m tests.benchmarks.serve_soak $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE)) \
+		$(and $(MINUTES),--minutes $(MINUTES))
+
+bench-serve-curve: $(STAMP) ## throughput and latency from 1 to 256 clients, for the knobs of autoscaling
+	@$(BIN)/python -m tests.benchmarks.serve_curve $(BENCH_SERVE)
 
 $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev,bench]'

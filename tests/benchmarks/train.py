@@ -27,7 +27,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    PreTrainedModel,
     Trainer,
     TrainingArguments,
 )
@@ -37,11 +36,12 @@ from components.data.prepare import prepare
 from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 from components.training.finetune import fine_tune
-from components.training.model import load_classifier, score
+from components.training.model import score
 from components.training.precision import choose_precision
 from components.training.recipe import Recipe
 from predictor.text import Encoder
 from tests.benchmarks.table import Row, publish, row
+from tests.benchmarks.work import Shape
 
 SEED = 42
 MAX_LENGTH = 128
@@ -138,21 +138,6 @@ def measured_peak(size: int = 2048, seconds: float = 2.0) -> float:
     return best
 
 
-def flops_of(model: PreTrainedModel, lengths: list[int]) -> float:
-    """Return the operations that learning from these texts takes: forward, and twice that backward.
-
-    Without padding, and of the last layer only what the first token's answer needs: keys and values of all tokens.
-    """
-    config: Any = model.config
-    width, layers = config.hidden_size, config.num_hidden_layers
-    linear = 2 * (4 * width**2 + 2 * width * config.intermediate_size)
-    total = 0
-    for tokens in lengths:
-        total += (layers - 1) * (linear * tokens + 4 * width * tokens**2)
-        total += 4 * width**2 * tokens + linear + 4 * width * tokens
-    return 3.0 * total
-
-
 def accuracy_of(model: Any, data: Dataset, backbone: Path) -> float:
     """Return the accuracy on the test rows, a share of 1."""
     precision = choose_precision()
@@ -178,7 +163,9 @@ def main() -> None:
     rows = _speed_rows(rates, best)
     lengths = [len(ids) for ids in Encoder(backbone, MAX_LENGTH)(timed.texts)]
     peak = measured_peak()
-    used = flops_of(load_classifier(backbone, data.labels), lengths) / len(lengths) * rows[0].ours
+    # Learning from a text takes it forward, and twice that backward; only the first token of the last layer answers.
+    shape = Shape.of(backbone)
+    used = 3 * statistics.mean(shape.first_token(length) for length in lengths) * rows[0].ours
     rows.append(row("share of the measured matrix peak", f"of {peak / 1e9:,.0f} GFLOP/s", used / peak, goal=0.5))
     rows += _accuracy_rows(backbone, data, data.train.sample(asked.rows, SEED), best)
     publish("train", rows)

@@ -1,0 +1,1 @@
+"""Parts of the benchmarks of serving: the load, the servers, the bare engine, the check of answers."""

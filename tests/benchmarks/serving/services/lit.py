@@ -1,0 +1,41 @@
+"""The model behind LitServe.
+
+python lit.py MODEL PORT THREADS BATCH WAIT_MS BF16 WORKERS
+"""
+
+import sys
+
+import litserve
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+FOLDER = sys.argv[1]
+PORT, THREADS, BATCH, WAIT_MS, BF16, WORKERS = map(int, sys.argv[2:8])
+
+
+class Classifier(litserve.LitAPI):
+    def setup(self, device: str) -> None:
+        torch.set_num_threads(THREADS)
+        self.tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+        model = AutoModelForSequenceClassification.from_pretrained(FOLDER).eval()
+        self.model = model.to(torch.bfloat16) if BF16 else model
+
+    def decode_request(self, request: dict[str, str]) -> str:
+        return request["text"]
+
+    def predict(self, texts: str | list[str]) -> object:
+        several = [texts] if isinstance(texts, str) else list(texts)
+        inputs = self.tokenizer(several, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        with torch.inference_mode():
+            rows = torch.softmax(self.model(**inputs).logits.float(), dim=1)
+        answers = [(self.model.config.id2label[int(row.argmax())], float(row.max())) for row in rows]
+        return answers[0] if isinstance(texts, str) else answers
+
+    def encode_response(self, answer: tuple[str, float]) -> dict[str, object]:
+        return {"label": answer[0], "confidence": answer[1]}
+
+
+if __name__ == "__main__":
+    api = Classifier(max_batch_size=BATCH, batch_timeout=WAIT_MS / 1000)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=WORKERS, timeout=120)
+    server.run(host="127.0.0.1", port=PORT, num_api_servers=1, generate_client_file=False, log_level="warning")

@@ -1,0 +1,116 @@
+"""The load is what it says it is: all of it is sent, each answer is counted once, and by its code."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tests.benchmarks.serving.load import Load, drive, get, post
+from tests.benchmarks.serving.servers import elsewhere
+from tests.benchmarks.work import Shape
+
+
+@contextmanager
+def service(answer: Callable[[bytes], int]) -> Iterator[tuple[int, Counter[bytes]]]:
+    """Serve on a port, echoing bodies; `answer` says the status, 0 to hang up."""
+    seen: Counter[bytes] = Counter()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen[body] += 1
+            status = answer(body)
+            if not status:
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            seen[self.path.encode()] += 1
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port, seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def requests(*bodies: bytes) -> list[bytes]:
+    return [post("127.0.0.1", "/", body) for body in bodies]
+
+
+def test_without_a_time_each_request_is_sent_once_and_its_body_is_brought() -> None:
+    bodies = [b"%d" % number * (number + 1) for number in range(50)]
+    with service(lambda body: 200) as (port, seen):
+        got = drive(Load("127.0.0.1", port, requests(*bodies), 7, keep=True))
+    assert seen == Counter(bodies)
+    assert got.bodies == dict(enumerate(bodies))
+    assert sorted(got.numbers) == list(range(50))
+    assert not got.errors
+
+
+def test_a_refusal_is_counted_by_its_code_and_is_no_answer() -> None:
+    with service(lambda body: 429 if body == b"much" else 200) as (port, _):
+        got = drive(Load("127.0.0.1", port, requests(b"a", b"much", b"b"), 1))
+    assert got.errors == {"429": 1}
+    assert got.numbers.tolist() == [0, 2]
+
+
+def test_a_connection_that_is_lost_is_counted_and_made_again() -> None:
+    with service(lambda body: 0 if body == b"bad" else 200) as (port, _):
+        got = drive(Load("127.0.0.1", port, requests(b"a", b"bad", b"b"), 1))
+    assert got.errors == {"reset": 1}
+    assert got.numbers.tolist() == [0, 2]
+
+
+def test_at_a_rate_what_is_due_is_sent_however_slow_the_answers_and_waits_from_then_on() -> None:
+    held = threading.Event()
+
+    def answer(body: bytes) -> int:
+        held.wait(0.5)
+        held.set()
+        return 200
+
+    with service(answer) as (port, seen):
+        got = drive(Load("127.0.0.1", port, requests(b"a"), 1, seconds=0.4, rate=50))
+    assert seen[b"a"] == len(got.latencies) == 20
+    # One after the other over one connection: counted from when they were sent, the waits would add up to the whole
+    # time; counted from when they were due, they overlap.
+    assert sum(got.latencies) > got.seconds
+
+
+def test_probes_are_counted_apart() -> None:
+    with service(lambda body: 200) as (port, seen):
+        got = drive(Load("127.0.0.1", port, requests(b"a"), 2, seconds=0.3, probe=get("127.0.0.1", "/health")))
+    assert len(got.probes) == seen[b"/health"] > 0
+    assert len(got.latencies) == seen[b"a"]
+
+
+def test_a_text_of_53_tokens_is_so_many_operations(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6}')
+    shape = Shape.of(tmp_path)
+    assert round(shape.every_token(53) / 1e9, 2) == 1.15
+    assert shape.first_token(1) == shape.every_token(1)
+    assert 0.85 < shape.first_token(53) / shape.every_token(53) < 0.9
+
+
+def test_an_address_says_its_protocol() -> None:
+    asked = elsewhere("http://localhost:8080/v2/models/other/infer")
+    assert (asked.host, asked.port, asked.server.path) == ("localhost", 8080, "/v2/models/other/infer")
+    assert b'"name":"text"' in asked.requests([["hello"]])[0]
