@@ -47,17 +47,26 @@ def clean(text: str, options: Cleaning = DEFAULT_CLEANING) -> str:
     Linear in the length of the text. Words, case, digits and punctuation are kept: a pretrained tokenizer was
     trained on them.
     """
-    text = _CONTROL.sub("", text)
+    text = _without_control(text)
     if options.markup:
-        text = _AMPERSAND.sub("&", text)
-        text = _ENTITY.sub(lambda match: html.unescape(f"&{match[1] or match[2]};"), text)
-        text = _TAG.sub(" ", text)
-        text = _ESCAPED.sub(r"\1", text).replace("\\", " ")
-        text = _CONTROL.sub("", text)
+        # Most texts have nothing to repair, and asking for a character is a tenth of searching for a pattern.
+        if "&" in text:
+            text = _AMPERSAND.sub("&", text)
+        if ";" in text:
+            text = _ENTITY.sub(lambda match: html.unescape(f"&{match[1] or match[2]};"), text)
+        if "<" in text:
+            text = _TAG.sub(" ", text)
+        if "\\" in text:
+            text = _ESCAPED.sub(r"\1", text).replace("\\", " ")
+        text = _without_control(text)
     text = unicodedata.normalize("NFC", text)
     if options.lowercase:
         text = text.lower()
     return " ".join(text.split())
+
+
+def _without_control(text: str) -> str:
+    return text if text.isprintable() else _CONTROL.sub("", text)
 
 
 class Encoder:
