@@ -42,7 +42,8 @@ def main() -> None:
         soak = Load(running.host, running.port, requests, CROWD, 60 * asked.minutes, rate=rate)
         outcome, memory = _watched(client.submit(drive, soak), running)
     sent = len(outcome.latencies) + sum(outcome.errors.values())
-    slope = float(np.polyfit(*np.array(memory).T, 1)[0]) if len(memory) > 1 else 0.0
+    seconds, sizes = zip(*memory, strict=True)
+    slope = float(np.polyfit(seconds, sizes, 1)[0])
     publish(
         "serve-soak",
         [

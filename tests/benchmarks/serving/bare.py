@@ -32,8 +32,6 @@ class Bare:
     """Texts a second in batches of like length."""
     tokenising: float
     """The same with cleaning and tokenising each batch."""
-    tokens: float
-    """Tokens of a text, on average."""
 
 
 def run_bare(bundle_folder: Path, texts: list[str], lone: list[str], seconds: float) -> Bare:
@@ -57,7 +55,7 @@ def run_bare(bundle_folder: Path, texts: list[str], lone: list[str], seconds: fl
 
     with ThreadPoolExecutor(engine.lanes) as pool:
         rates = [_rate(pool, engine.lanes, work, batches, seconds) for work in (ready, tokenising)]
-    return Bare(np.array(alone), *rates, tokens=float(np.mean([len(row) for row in ids])))
+    return Bare(np.array(alone), *rates)
 
 
 def _timed(engine: Callable[[Sequence[Sequence[int]]], object], row: list[int]) -> float:

@@ -53,15 +53,16 @@ def against_bare(mine: list[Measured], bares: list[Bare], peak: float, shape: Sh
         row("1 client, p99 of the time over the engine's for the same text", "ms", idle, _median(alone), name,
             value=_median(slower), goal=1.6, at_most=True)
     )  # fmt: skip
-    for what, rate, goal in (
-        ("64 texts a call, share of the bare engine", _texts_a_second, 0.9),
-        ("32 clients, share of the bare engine", lambda got: got.many.rate, 0.75),
-    ):
-        for how, of in (("ids ready", lambda bare: bare.ids_ready), ("tokenising", lambda bare: bare.tokenising)):
-            share = _median([rate(got) / of(bare) for got, bare in _pairs(mine, bares)])
-            ours_, theirs = _median([rate(got) for got in mine]), _median([of(bare) for bare in bares])
-            rows.append(row(what, "texts/s", ours_, theirs, f"{name}, {how}", value=share, goal=goal))
-    best = _median([max(_texts_a_second(got), got.many.rate) for got in mine])
+    calls, singles = [_texts_a_second(got) for got in mine], [got.many.rate for got in mine]
+    engines = {
+        f"{name}, ids ready": [bare.ids_ready for bare in bares],
+        f"{name}, tokenising": [bare.tokenising for bare in bares],
+    }
+    for what, rates, goal in (("64 texts a call", calls, 0.9), ("32 clients, one text a call", singles, 0.75)):
+        for engine, most in engines.items():
+            share = _median([rate / full for rate, full in zip(rates, most, strict=True)])
+            rows.append(row(what, "texts/s", _median(rates), _median(most), engine, value=share, goal=goal))
+    best = max(_median(calls), _median(singles))
     tokens = statistics.mean(lengths)
     rows.append(row("texts a second and core", "texts/s", best / available_cpus()))
     rows.append(row("tokens a second and core", "tokens/s", best * tokens / available_cpus()))

@@ -79,6 +79,8 @@ class Server:
     """Those worth trying."""
     packages: tuple[str, ...] = ()
     """What pip installs for it; none: it runs where the benchmark does."""
+    without: str = ""
+    """A package that comes with them and breaks it."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,10 @@ PEERS = {
     "mlserver": Server(
         "MLServer 1.7.1", _mlserver, _V2, _tensor("array_inputs"), "/v2/health/ready",
         settings=(Setting(), Setting(threads=1, workers=2), Setting(batch=32, wait_ms=20), Setting(batch=8, wait_ms=5)),
-        # With a later uvloop it does not start, with a later transformers it does not import.
+        # With a later uvloop it does not start, with a later transformers it does not import, and where there is ONNX
+        # Runtime it imports a part of optimum that this PyTorch breaks.
         packages=("mlserver==1.7.1", "mlserver-huggingface==1.7.1", "uvloop<0.22", "transformers==4.41.2", _TORCH),
+        without="onnxruntime",
     ),
     "infinity": Server(
         "infinity-emb 0.0.78", _infinity, "/classify", lambda texts: {"model": MODEL, "input": list(texts)}, "/health",
@@ -227,6 +231,8 @@ def installed(key: str) -> Path:
         raise Unavailable(f"pip cannot install it: {_last_line(error.stderr)}") from error
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"pip took longer than {_INSTALL_SECONDS} s") from error
+    if PEERS[key].without:
+        subprocess.run([*pip[:3], "uninstall", "--quiet", "--yes", PEERS[key].without], check=True)
     done.write_text(wanted)
     return python
 

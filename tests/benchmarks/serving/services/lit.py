@@ -13,7 +13,7 @@ FOLDER = sys.argv[1]
 PORT, THREADS, BATCH, WAIT_MS, BF16, WORKERS = map(int, sys.argv[2:8])
 
 
-class Classifier(litserve.LitAPI):
+class Classifier(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         torch.set_num_threads(THREADS)
         self.tokenizer = AutoTokenizer.from_pretrained(FOLDER)
