@@ -104,8 +104,10 @@ class Metrics:
     def prepared(self, seconds: float, hits: int, misses: int) -> None:
         """Count the texts of a request that were cleaned, and those of them that had to be tokenised."""
         self._tokenise.observe(seconds)
-        self._hits.inc(hits)
-        self._misses.inc(misses)
+        if hits:
+            self._hits.inc(hits)
+        if misses:
+            self._misses.inc(misses)
 
     def ran(self, batch: Batch) -> None:
         """Count a batch."""

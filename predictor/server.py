@@ -141,6 +141,11 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             uvicorn = self._rest_server._server
             uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes)
             uvicorn.config.http = Connection
+            uvicorn.config.proxy_headers = False  # nobody asks where a caller is
+            # With a handler uvicorn makes a line of each request ready, also where its level throws it away.
+            access = logging.getLogger("uvicorn.access")
+            access.handlers.clear()
+            access.propagate = False
             self._stop_listening, uvicorn.handle_exit = uvicorn.handle_exit, self._exit
             self._draining: asyncio.Future[None] | None = None
 
