@@ -99,7 +99,7 @@ def read_v2(body: bytes, json_length: str | None) -> Question:
     tensors = []
     for tensor in inputs:
         data = tensor.get("data")
-        size = _dict(tensor.get("parameters"), "parameters").get("binary_data_size")
+        size = _whole(_dict(tensor.get("parameters"), "parameters").get("binary_data_size"))
         if size is not None:
             if type(size) is not int or not 0 <= size <= len(raw):
                 raise BadRequest(f"binary_data_size is {_short(size)} and {len(raw)} bytes follow: send their number")
@@ -174,7 +174,7 @@ def _v2(
 def _v2_texts(tensor: Tensor) -> list[str]:
     if tensor.datatype != "BYTES":
         raise BadRequest(f"input 'text' has datatype {_short(tensor.datatype)}: send BYTES")
-    shape = tensor.shape
+    shape = list(map(_whole, tensor.shape)) if isinstance(tensor.shape, list) else tensor.shape
     if not isinstance(shape, list) or not shape or any(type(size) is not int or size < 0 for size in shape):
         raise BadRequest(f"input 'text' has shape {_short(shape)}: send the number of texts, as [2]")
     values = _unpacked(tensor.data) if isinstance(tensor.data, bytes) else _flat(tensor.data)
@@ -242,11 +242,16 @@ def _checked(texts: list[str]) -> list[str]:
 def _parameters(parameters: object) -> tuple[int | None, float | None]:
     """Return `top_k`, and `timeout` in seconds; on the wire it counts microseconds, as Triton's parameter does."""
     given = _dict(parameters, "parameters")
-    for name in ("top_k", "timeout"):
-        value = given.get(name)
+    top_k, timeout = (_whole(given.get(name)) for name in ("top_k", "timeout"))
+    for name, value in (("top_k", top_k), ("timeout", timeout)):
         if value is not None and (type(value) is not int or value < 1):
             raise BadRequest(f"parameter {name} is {_short(value)}: send a whole number from 1 on")
-    return given.get("top_k"), given["timeout"] / 1e6 if given.get("timeout") else None
+    return top_k, timeout / 1e6 if timeout else None
+
+
+def _whole(value: Any) -> Any:
+    """Make an integer of what JSON Schema counts as one, such as 3.0; the parser makes floats of those past 64 bits."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**64 else value
 
 
 def _json(body: bytes, wanted: str) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def tensor(**more: Any) -> dict[str, Any]:
 
 BAD_V2 = [
     ({"inputs": [tensor(shape=[2**62, 4])]}, "has 1 elements but shape"),
-    ({"inputs": [tensor(shape=[1.0])]}, r"shape \[1.0\]"),
+    ({"inputs": [tensor(shape=[1.5])]}, r"shape \[1.5\]"),
     ({"inputs": [tensor(shape="1")]}, "shape '1'"),
     ({"inputs": [tensor(datatype=None)]}, "datatype None"),
     ({"inputs": [tensor(data={"0": "x"})]}, "JSON object: send a list"),

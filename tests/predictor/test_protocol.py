@@ -98,6 +98,7 @@ def test_whatever_comes_over_grpc_is_a_sound_question_or_a_bad_request(
 def test_every_protocol_reads_the_same_question(texts: list[str], top_k: int) -> None:
     raw = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)]}
+    floats = {"top_k": float(top_k), "timeout": 1.5e6}  # which JSON Schema counts as integers
     parameters = {"top_k": top_k, "timeout": 1_500_000}
     plain = json.dumps({"inputs": [{**tensor, "data": texts}], "parameters": parameters}).encode()
     head = json.dumps(
@@ -111,13 +112,20 @@ def test_every_protocol_reads_the_same_question(texts: list[str], top_k: int) ->
     )
     questions = [
         read_v1(json.dumps({"instances": texts, "parameters": parameters}).encode()),
+        read_v1(json.dumps({"instances": texts, "parameters": floats}).encode()),
         read_v2(plain, None),
         read_v2(head + raw, str(len(head))),
+        read_v2(
+            json.dumps(
+                {"inputs": [{**tensor, "shape": [float(len(texts))], "data": texts}], "parameters": floats}
+            ).encode(),
+            None,
+        ),
         read_grpc(InferRequest.from_grpc(grpc_request)),
     ]
     for question in questions:
         assert (question.texts, question.top_k, question.timeout) == (texts, top_k, 1.5)
-    assert questions[1].binary == frozenset() and questions[3].binary == frozenset(questions[3].outputs)
+    assert questions[2].binary == frozenset() and questions[-1].binary == frozenset(questions[-1].outputs)
 
 
 def test_every_protocol_says_the_same_numbers_bit_for_bit() -> None:
