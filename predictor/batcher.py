@@ -2,7 +2,7 @@
 
 All of it is touched on the event loop alone, so there are no locks; only the engine runs in threads. A batch leaves as
 soon as a lane is free, with whatever waits by then, so there is no timer either: a lone text starts at once, and the
-busier the server, the fuller and the better sorted its batches.
+busier the server, the better sorted its batches.
 """
 
 import asyncio
@@ -25,10 +25,14 @@ Row = NDArray[np.float32]
 """What is said of one text."""
 Run = Callable[[Sequence[Ids]], NDArray[np.float32]]
 """Answers a batch, a row for each text; called in a thread, in as many at once as there are lanes."""
+Ran = tuple[list[Row | Exception], float, float]
+"""The answers of a batch, when it began to run, and for how many seconds it ran."""
 
 # The texts of a request beyond its first batch have a claim on one batch in four: a request of thousands neither
 # starves nor makes those wait who ask for one text.
 _BULK_STEP = 4
+# A full batch is laid ready while the lanes run: the one that is done next need not wait for the event loop.
+_AHEAD = 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class TokenBudget:
     """Tokens of a batch, padding included; a longer text runs alone."""
     texts: int
     """Texts of a batch."""
+    padding: int
+    """Tokens of padding that cost as much as a call of the engine: a text that brings more with it runs elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Batch:
     waited: list[float]
     """Seconds each text stood in the queue."""
     seconds: float
-    """From the queue to the answers, the hop to the lane's thread and back included."""
+    """In the engine."""
 
 
 class Call:
@@ -109,13 +115,13 @@ class Batcher:
         measure: Callable[[Batch], None],
     ) -> None:
         self._run = run
-        self._lanes = self._idle_lanes = lanes
+        self._lanes = lanes
         self._budget = budget
         self._finished = finished
         self._measure = measure
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="engine")
         self._numbers = itertools.count()
-        self._batches = 0
+        self._batches = self._batches_out = 0
         self._line = Line()
         self._flights: dict[bytes, Text] = {}
         self._calls: set[Call] = set()
@@ -223,26 +229,26 @@ class Batcher:
 
     def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._idle_lanes and self._line:
+        while self._line:
             # Shared out among the free lanes: two texts and two lanes are two batches, not one and an idle lane.
-            most = min(self._budget.texts, math.ceil(len(self._line) / self._idle_lanes))
-            texts = self._line.next_batch(most, self._budget.batch)
-            self._idle_lanes -= 1
+            idle = self._lanes - self._batches_out
+            if idle <= 0 and (idle <= -_AHEAD or len(self._line) < self._budget.texts):
+                break
+            most = min(self._budget.texts, math.ceil(len(self._line) / max(1, idle)))
+            texts = self._line.next_batch(most, self._budget.batch, self._budget.padding)
+            self._batches_out += 1
             self._batches += 1
-            started = perf_counter()
-            work = self._pool.submit(_answers, self._run, [text.ids for text in texts])
-            work.add_done_callback(partial(self._return, loop, texts, started))
+            work = self._pool.submit(_timed, self._run, [text.ids for text in texts])
+            work.add_done_callback(partial(self._return, loop, texts))
 
-    def _return(
-        self, loop: asyncio.AbstractEventLoop, texts: list[Text], started: float, work: "Future[list[Row | Exception]]"
-    ) -> None:
+    def _return(self, loop: asyncio.AbstractEventLoop, texts: list[Text], work: "Future[Ran]") -> None:
         """Bring answers from a lane's thread to the event loop."""
-        loop.call_soon_threadsafe(self._settle, texts, started, work.result())
+        loop.call_soon_threadsafe(self._settle, texts, work.result())
 
-    def _settle(self, texts: list[Text], started: float, answers: list[Row | Exception]) -> None:
+    def _settle(self, texts: list[Text], ran: Ran) -> None:
         """Hand out the answers of a batch, and put its lane to work again first."""
-        seconds = perf_counter() - started
-        self._idle_lanes += 1
+        answers, started, seconds = ran
+        self._batches_out -= 1
         self._dispatch()
         lengths = [len(text.ids) for text in texts]
         self._seconds_a_token += (seconds / sum(lengths) / self._lanes - self._seconds_a_token) / 16
@@ -259,6 +265,13 @@ class Batcher:
                     call.fail(error)
                 else:
                     call.answer(place, answer)
+
+
+def _timed(run: Run, batch: list[Ids]) -> Ran:
+    """Run a batch in a lane's thread and time it there: until the event loop hears of it, others may have run."""
+    started = perf_counter()
+    answers = _answers(run, batch)
+    return answers, started, perf_counter() - started
 
 
 def _answers(run: Run, batch: list[Ids]) -> list[Row | Exception]:

@@ -1,5 +1,6 @@
 """Texts that wait for a lane, in order of turn and in order of length."""
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -68,22 +69,31 @@ class Line:
             self._by_turn = [entry for entry in self._by_turn if entry[2].waits]
             self._by_length = [entry for entry in self._by_length if entry[2].waits]
 
-    def next_batch(self, most: int, tokens: int) -> list[Text]:
-        """Take the text whose turn it is and up to `most - 1` neighbours in length, padded to `tokens` at most."""
+    def next_batch(self, most: int, tokens: int, padding: int) -> list[Text]:
+        """Take the text whose turn it is and up to `most - 1` neighbours in length.
+
+        Args:
+            most: texts of the batch.
+            tokens: of the batch, padded; a text that is longer is taken alone.
+            padding: tokens of padding that one more text may bring with it.
+        """
         queue, leader = self._by_length, self._by_turn[0][2]
-        length = len(leader.ids)
-        low = bisect_left(queue, (length, leader.number))
-        high = low + 1
-        while high - low < most:
-            if high < len(queue) and (not low or queue[high][0] - length <= length - queue[low - 1][0]):
-                wider = (low, high + 1)
-            elif low:
-                wider = (low - 1, high)
+        low = bisect_left(queue, (len(leader.ids), leader.number))
+        high, longest = low + 1, len(leader.ids)
+        while (count := high - low) < most:
+            shorter = longest - queue[low - 1][0] if low else math.inf
+            longer = (queue[high][0] - longest) * count if high < len(queue) else math.inf
+            if min(shorter, longer) > padding:
+                break
+            if longer <= shorter:
+                if queue[high][0] * (count + 1) > tokens:
+                    break
+                longest = queue[high][0]
+                high += 1
             else:
-                break
-            if queue[wider[1] - 1][0] * (wider[1] - wider[0]) > tokens:
-                break
-            low, high = wider
+                if longest * (count + 1) > tokens:
+                    break
+                low -= 1
         texts = [entry[2] for entry in queue[low:high]]
         self.remove(texts)
         return texts

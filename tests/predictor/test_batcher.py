@@ -12,7 +12,7 @@ from predictor.batcher import Batch, Batcher, TokenBudget
 from predictor.errors import Draining, InternalError, Overloaded, TooLarge
 from predictor.line import Ids, Line, Text
 
-WIDE = TokenBudget(queue=10_000, batch=64, texts=4)
+WIDE = TokenBudget(queue=10_000, batch=64, texts=4, padding=64)
 
 
 class FakeEngine:
@@ -62,7 +62,7 @@ def expected(texts: Sequence[Ids]) -> list[list[float]]:
 def nothing_is_left(batcher: Batcher) -> None:
     assert (batcher.waiting_texts, batcher.waiting_tokens, batcher.open_calls) == (0, 0, 0)
     assert not batcher._line._by_length and not batcher._flights
-    assert batcher._idle_lanes == batcher._lanes
+    assert not batcher._batches_out
 
 
 def played(batcher: Batcher, script: Callable[[], Awaitable[None]]) -> None:
@@ -70,7 +70,7 @@ def played(batcher: Batcher, script: Callable[[], Awaitable[None]]) -> None:
 
     async def whole() -> None:
         await script()
-        while batcher._idle_lanes < batcher._lanes:  # batches of callers that have gone
+        while batcher._batches_out:  # batches of callers that have gone
             await asyncio.sleep(0)
         nothing_is_left(batcher)
 
@@ -92,12 +92,18 @@ TEXTS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), min_size=
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(TEXTS, min_size=1, max_size=12), st.integers(1, 3), st.integers(1, 6), st.integers(20, 90))
+@given(
+    st.lists(TEXTS, min_size=1, max_size=12),
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.integers(20, 90),
+    st.integers(0, 20),
+)
 def test_every_text_gets_its_own_answer_in_order_and_within_the_budget(
-    requests: list[list[list[int]]], lanes: int, most: int, tokens: int
+    requests: list[list[list[int]]], lanes: int, most: int, tokens: int, padding: int
 ) -> None:
     engine = FakeEngine()
-    batcher = batcher_of(engine, lanes, TokenBudget(100_000, tokens, most))
+    batcher = batcher_of(engine, lanes, TokenBudget(100_000, tokens, most, padding))
 
     async def script() -> None:
         answers = await asyncio.gather(*(ask(batcher, texts) for texts in requests))
@@ -110,6 +116,7 @@ def test_every_text_gets_its_own_answer_in_order_and_within_the_budget(
     for batch in engine.batches:
         assert len(batch) <= most
         assert len(batch) == 1 or max(map(len, batch)) * len(batch) <= tokens
+        assert max(map(len, batch)) * len(batch) - sum(map(len, batch)) <= padding * (len(batch) - 1)
 
 
 @settings(max_examples=40, deadline=None)
@@ -152,29 +159,57 @@ def test_what_nobody_waits_for_any_more_is_not_run() -> None:
     assert engine.batches == [[[1]], [[4]]]
 
 
+def line_of(*lengths: int) -> Line:
+    line = Line()
+    line.add([Text([1] * length, None, 0, number, 0.0) for number, length in enumerate(lengths)])
+    return line
+
+
+def taken(line: Line, most: int, tokens: int, padding: int) -> list[int]:
+    return [len(text.ids) for text in line.next_batch(most, tokens, padding)]
+
+
 def test_waiting_texts_run_with_those_of_like_length() -> None:
+    line = line_of(9, 2, 10, 3, 11, 1, 8, 2)
+    assert [taken(line, 4, 64, 64) for _ in range(2)] == [[8, 9, 10, 11], [1, 2, 2, 3]]
+    assert (len(line), line.tokens) == (0, 0)
+
+
+def test_a_batch_is_filled_to_its_last_token_and_no_further() -> None:
+    line = line_of(4, 4, 4, 5)
+    assert taken(line, 9, 12, 64) == [4, 4, 4]
+    assert (len(line), line.tokens) == (1, 5)
+    assert taken(line, 9, 1, 64) == [5]  # too long for any batch: alone
+    assert (len(line), line.tokens) == (0, 0)
+
+
+def test_a_text_joins_where_the_padding_it_brings_is_worth_it() -> None:
+    assert taken(line_of(10, 12), 9, 512, 2) == [10, 12]
+    assert taken(line_of(10, 12), 9, 512, 1) == [10]
+    assert taken(line_of(10, 7), 9, 512, 3) == [7, 10]
+    assert taken(line_of(10, 7), 9, 512, 2) == [10]
+    line = line_of(10, 10, 10, 11)  # the longer one would pad three
+    assert [taken(line, 9, 512, 2) for _ in range(2)] == [[10, 10, 10], [11]]
+
+
+def test_a_full_batch_is_laid_ready_while_the_lanes_run_and_no_more() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine)
 
     async def script() -> None:
-        lead = asyncio.create_task(ask(batcher, [[0]]))
-        await until(lambda: not batcher._idle_lanes)
-        waiting = [asyncio.create_task(ask(batcher, [[1] * n])) for n in (9, 2, 10, 3, 11, 1, 8, 2)]
+        asked = [asyncio.create_task(ask(batcher, [[0]]))]
+        await until(lambda: batcher._batches_out == 1)
+        asked.append(asyncio.create_task(ask(batcher, [[1]] * 3)))
+        await until(lambda: batcher.waiting_texts == 3)
+        assert batcher._batches_out == 1  # not full: others may come
+        asked.append(asyncio.create_task(ask(batcher, [[2]] * 9)))
         await until(lambda: batcher.waiting_texts == 8)
+        assert batcher._batches_out == 2
         engine.open()
-        await asyncio.gather(lead, *waiting)
+        await asyncio.gather(*asked)
 
     played(batcher, script)
-    assert [sorted(map(len, batch)) for batch in engine.batches] == [[1], [8, 9, 10, 11], [1, 2, 2, 3]]
-
-
-def test_a_batch_is_filled_to_its_last_token_and_no_further() -> None:
-    line = Line()
-    line.add([Text([1] * length, None, 0, number, 0.0) for number, length in enumerate((4, 4, 4, 5))])
-    assert [len(text.ids) for text in line.next_batch(9, 12)] == [4, 4, 4]
-    assert (len(line), line.tokens) == (1, 5)
-    assert [len(text.ids) for text in line.next_batch(9, 1)] == [5]  # too long for any batch: alone
-    assert (len(line), line.tokens) == (0, 0)
+    assert list(map(len, engine.batches)) == [1, 4, 4, 4]
 
 
 def test_free_lanes_share_what_waits() -> None:
@@ -190,7 +225,7 @@ def test_free_lanes_share_what_waits() -> None:
 
 def test_a_large_request_neither_starves_nor_holds_up_small_ones() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(10_000, 10_000, 1))
+    batcher = batcher_of(engine, budget=TokenBudget(10_000, 10_000, 1, 0))
     finished: list[str] = []
 
     async def one(name: str, texts: list[Ids]) -> None:
@@ -218,10 +253,10 @@ def test_one_poison_text_fails_alone() -> None:
 
     async def script() -> None:
         lead = asyncio.create_task(ask(batcher, [[0]]))
-        await until(lambda: not batcher._idle_lanes)
+        await until(lambda: batcher._batches_out == 1)
         good = [asyncio.create_task(ask(batcher, [[n]])) for n in (1, 2)]
         bad = asyncio.create_task(ask(batcher, [[3], [666]]))
-        await until(lambda: batcher.waiting_texts == 4)
+        await until(lambda: batcher.open_calls == 4)
         engine.open()
         assert [await lead, await good[0], await good[1]] == [[[1, 0]], [[1, 1]], [[1, 2]]]
         with pytest.raises(InternalError, match="text 1 cannot be classified"):
@@ -233,7 +268,7 @@ def test_one_poison_text_fails_alone() -> None:
 
 def test_equal_texts_that_wait_or_run_are_run_once_and_outlive_the_first_caller() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine)
+    batcher = batcher_of(engine, budget=TokenBudget(10_000, 64, 8, 64))
 
     async def script() -> None:
         running = [asyncio.create_task(ask(batcher, [[1]], [b"1"])) for _ in range(3)]
@@ -253,12 +288,12 @@ def test_equal_texts_that_wait_or_run_are_run_once_and_outlive_the_first_caller(
 
 def test_whoever_shares_a_text_of_a_large_request_does_not_wait_for_its_turn() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(10_000, 10_000, 1))
+    batcher = batcher_of(engine, budget=TokenBudget(10_000, 10_000, 1, 0))
 
     async def script() -> None:
         texts = [[n] for n in range(50)]
         large = asyncio.create_task(ask(batcher, texts, [bytes(text) for text in texts]))
-        await until(lambda: not batcher._idle_lanes)
+        await until(lambda: bool(batcher._batches_out))
         small = asyncio.create_task(ask(batcher, [[40]], [bytes([40])]))
         await until(lambda: batcher.open_calls == 2)
         for _ in range(3):
@@ -272,11 +307,11 @@ def test_whoever_shares_a_text_of_a_large_request_does_not_wait_for_its_turn() -
 
 def test_the_queue_is_bounded_in_tokens() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4))
+    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
 
     async def script() -> None:
         running = asyncio.create_task(ask(batcher, [[1] * 4]))
-        await until(lambda: not batcher._idle_lanes)
+        await until(lambda: batcher._batches_out == 1)
         waiting = asyncio.create_task(ask(batcher, [[2] * 8]))
         await until(lambda: batcher.waiting_tokens == 8)
         with pytest.raises(Overloaded) as refused:
@@ -295,11 +330,11 @@ def test_the_queue_is_bounded_in_tokens() -> None:
 
 def test_the_queue_may_be_filled_to_the_last_token() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4))
+    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
 
     async def script() -> None:
         running = asyncio.create_task(ask(batcher, [[1]]))
-        await until(lambda: not batcher._idle_lanes)
+        await until(lambda: batcher._batches_out == 1)
         waiting = [asyncio.create_task(ask(batcher, [[2] * 7])), asyncio.create_task(ask(batcher, [[3] * 3]))]
         await until(lambda: batcher.waiting_tokens == 10)
         with pytest.raises(Overloaded):
@@ -313,11 +348,11 @@ def test_the_queue_may_be_filled_to_the_last_token() -> None:
 
 def test_who_asks_for_what_waits_already_takes_no_room() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4))
+    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
 
     async def script() -> None:
         running = asyncio.create_task(ask(batcher, [[1]]))
-        await until(lambda: not batcher._idle_lanes)
+        await until(lambda: batcher._batches_out == 1)
         same = [asyncio.create_task(ask(batcher, [[2] * 8], [b"2"])) for _ in range(3)]
         await until(lambda: batcher.open_calls == 4)
         assert batcher.waiting_tokens == 8
@@ -329,12 +364,12 @@ def test_who_asks_for_what_waits_already_takes_no_room() -> None:
 
 def test_the_longer_the_queue_the_later_a_refused_caller_comes_again() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4))
+    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
 
     async def script() -> None:
         batcher._seconds_a_token = 2.0
         running = asyncio.create_task(ask(batcher, [[1]]))
-        await until(lambda: not batcher._idle_lanes)
+        await until(lambda: batcher._batches_out == 1)
         asked, waits = [running], []
         for tokens, waiting in ((4, 4), (5, 9)):
             asked.append(asyncio.create_task(ask(batcher, [[2] * tokens])))
