@@ -65,7 +65,7 @@ class OnnxEngine:
         options.enable_mem_pattern = False  # it keeps a plan for every shape ever seen, and shapes are without number
         self.lanes = lanes
         self._pad_token_id = pad_token_id
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # who ran last has its weights in the cache
         for _ in range(lanes):
             self._idle.put(
                 onnxruntime.InferenceSession(

@@ -53,6 +53,7 @@ def against_bare(mine: list[Measured], bares: list[Bare], peak: float, shape: Sh
         row("1 client, p99 of the time over the engine's for the same text", "ms", idle, _median(alone), name,
             value=_median(slower), goal=1.6, at_most=True)
     )  # fmt: skip
+    rows.append(row("1 client, p99", "ms", idle, _median(alone), name, value=idle / _median(alone)))
     calls, singles = [_texts_a_second(got) for got in mine], [got.many.rate for got in mine]
     engines = {
         f"{name}, ids ready": [bare.ids_ready for bare in bares],
