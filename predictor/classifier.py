@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.bundle import Bundle, Precision
-from predictor.engine import Engine, Logits, choose_precision, load_engine
+from predictor.engine import Engine, Logits, load_engine
 from predictor.text import Encoder
 
 # Texts a model call: the best of 1 to 32 measured for int8 MiniLM on one core; more only adds padding.
@@ -65,7 +65,7 @@ class Classifier:
 
     Args:
         path: the bundle's folder.
-        precision: an engine other than the one the bundle chose and this CPU can run exactly.
+        precision: an engine other than the one the bundle chose.
 
     Raises:
         InputError: the folder is no bundle this release can read.
@@ -75,7 +75,7 @@ class Classifier:
         self.bundle = Bundle.open(path)
         self.labels = self.bundle.spec.labels
         self.encoder = Encoder(path, self.bundle.spec.max_length, self.bundle.spec.cleaning)
-        self.precision = precision or choose_precision(self.bundle)
+        self.precision = precision or self.bundle.spec.precision
         self._engine = load_engine(self.bundle, self.precision)
         self.lanes = self._engine.lanes
         self._pool = ThreadPoolExecutor(self._engine.lanes, thread_name_prefix="engine")

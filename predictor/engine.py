@@ -2,7 +2,6 @@
 
 import os
 import queue
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,6 +62,9 @@ class OnnxEngine:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # it keeps a plan for every shape ever seen, and shapes are without number
+        # On x86 without VNNI the usual int8 kernel clips sums of two products to 16 bits. So asked, ONNX Runtime takes
+        # one there that does not: the same sums on every CPU, and still 1.4 times the speed of fp32.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         self.lanes = lanes
         self._pad_token_id = pad_token_id
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # who ran last has its weights in the cache
@@ -108,25 +110,6 @@ class TorchEngine:
         with torch.inference_mode():
             logits: Logits = self._model(input_ids=tokens, attention_mask=mask).logits.float().cpu().numpy()
         return logits
-
-
-def int8_is_exact(cpuinfo: str) -> bool:
-    """Say whether a CPU adds int8 products up in 32 bits, from what /proc/cpuinfo says of it.
-
-    Without such an instruction ONNX Runtime multiplies by one that clips sums to 16 bits: other answers than evaluated.
-    """
-    return bool(re.search(r"^(flags|Features)\s*:.*\b(avx512_vnni|avx_vnni|asimddp)\b", cpuinfo, re.MULTILINE))
-
-
-def choose_precision(bundle: Bundle) -> Precision:
-    """Return what the bundle chose, or fp32 where that is int8 and this CPU would clip."""
-    if bundle.spec.precision != "int8":
-        return bundle.spec.precision
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text()
-    except OSError:  # no Linux: nothing is known against int8
-        return "int8"
-    return "int8" if int8_is_exact(cpuinfo) else "fp32"
 
 
 def load_engine(bundle: Bundle, precision: Precision) -> Engine:

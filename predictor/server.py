@@ -67,11 +67,9 @@ def serve(
     model = TextClassifier(model_name, bundle, limits, revision, precision or None)  # type: ignore[arg-type]
     model.warm_up()
     server = _server(model, http_port, grpc_port, limits)
-    spec, served = model.classifier.bundle.spec, model.classifier.precision
-    if served != (precision or spec.precision):
-        print(f"this CPU cannot add {spec.precision} up exactly: serving {served}, which is slower", file=sys.stderr)
+    classifier = model.classifier
     print(
-        f"serving {model_name}: bundle {model.version}, {served}, {len(spec.labels)} labels; "
+        f"serving {model_name}: bundle {model.version}, {classifier.precision}, {len(classifier.labels)} labels; "
         f"http :{http_port}, grpc :{grpc_port}",
         file=sys.stderr,
         flush=True,

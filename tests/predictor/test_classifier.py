@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from predictor.classifier import Classifier, run_sorted, softmax
-from predictor.engine import Logits, available_cpus, int8_is_exact, pad
+from predictor.engine import Logits, OnnxEngine, available_cpus, pad
 from predictor.errors import InputError
 
 TEXTS = ["goal cup striker 1", "profit bank shares oil 2", "treaty rebels vote " * 9, "army", "zzz"]
@@ -98,17 +100,33 @@ def test_available_cpus_stay_within_the_affinity() -> None:
     assert 1 <= available_cpus() <= len(os.sched_getaffinity(0))
 
 
-def test_int8_is_exact_where_the_cpu_has_the_instruction() -> None:
-    assert int8_is_exact("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\nbugs :")
-    assert int8_is_exact("flags : avx2 avx_vnni")
-    assert int8_is_exact("Features : fp asimd asimddp")
-    assert not int8_is_exact("flags : fpu avx2 avx512f\nmodel name : avx512_vnni lookalike")
-
-
-def test_an_inexact_cpu_gets_fp32_unless_int8_is_asked_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("predictor.engine.int8_is_exact", lambda cpuinfo: False)
-    assert Classifier(bundle).precision == "fp32"
-    assert Classifier(bundle, "int8").precision == "int8"
+def test_int8_sums_are_not_clipped_on_any_cpu(tmp_path: Path) -> None:
+    """Products of the largest numbers: without VNNI the usual kernel adds two of them up in 16 bits."""
+    width, outputs = 64, 3
+    weight = np.array([[127, -128, 127]] * width, dtype=np.int8)
+    weight[::2, 2] = -128
+    constants = {
+        "weight": weight, "one": np.float32(1), "scales": np.ones(outputs, dtype=np.float32),
+        "zero": np.uint8(0), "zeros": np.zeros(outputs, dtype=np.int8),
+    }  # fmt: skip
+    product = ["uint8", "weight", "one", "scales", "zero", "zeros"]
+    nodes = [
+        helper.make_node("Cast", ["input_ids"], ["uint8"], to=TensorProto.UINT8),
+        helper.make_node("MatMulIntegerToFloat", product, ["logits"], domain="com.microsoft"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["texts", "tokens"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    graph = helper.make_graph(
+        nodes, "sums", inputs, [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["texts", outputs])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "sums.onnx")
+    rows = [[255] * width, [255, 0] * (width // 2), list(range(width))]
+    logits = OnnxEngine(tmp_path / "sums.onnx", 0, 1)(rows)
+    assert logits.tolist() == (np.array(rows) @ weight.astype(np.int64)).tolist()
 
 
 def test_one_batch_has_the_same_answers_as_many(bundle: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from predictor.bundle import Bundle
 from predictor.classifier import BATCH
-from predictor.engine import available_cpus, choose_precision, load_engine
+from predictor.engine import available_cpus, load_engine
 from predictor.text import Encoder
 
 _PASSES = 5
@@ -38,7 +38,7 @@ def run_bare(bundle_folder: Path, texts: list[str], lone: list[str], seconds: fl
     """Measure the engine a server would start; `lone` are the texts of the single client."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     bundle = Bundle.open(bundle_folder)
-    engine = load_engine(bundle, choose_precision(bundle))
+    engine = load_engine(bundle, bundle.spec.precision)
     encoder = Encoder(bundle_folder, bundle.spec.max_length, bundle.spec.cleaning)
     ids = encoder(texts)
     order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
