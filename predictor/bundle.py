@@ -114,7 +114,7 @@ def seal(folder: Path, spec: ServingSpec) -> Bundle:
     The file is written last and renamed into place, so a folder with a `serving.json` is a whole bundle. What `spec`
     says of `files` is replaced by what is there.
     """
-    for part in folder.rglob("*"):
+    for part in (folder, *folder.rglob("*")):
         part.chmod(0o755 if part.is_dir() else 0o644)  # the server runs as another user than the trainer
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     files = {name: sha256_of(folder / name) for name in names if name != SPEC_FILE}

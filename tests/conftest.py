@@ -8,6 +8,11 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# The models here are so small that two threads wait for each other longer than they compute.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+ROOT = Path(__file__).parents[1]
+"""The checkout."""
 
 _WORDS = {
     "Sports": "goal match striker cup league coach penalty team season keeper",

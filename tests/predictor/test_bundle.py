@@ -33,7 +33,7 @@ def test_sealing_again_gives_the_same_digest_and_another_file_another(copy: Path
 
 
 def test_files_can_be_read_by_another_user(bundle: Path) -> None:
-    assert all(p.stat().st_mode & 0o044 == 0o044 for p in bundle.rglob("*") if p.is_file())
+    assert all(part.stat().st_mode & 0o044 == 0o044 for part in (bundle, *bundle.rglob("*")))
 
 
 def _no_spec(folder: Path) -> None:

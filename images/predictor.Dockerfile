@@ -1,0 +1,67 @@
+# The predictor: the KServe model server of one bundle, on CPUs, without PyTorch.
+#
+#   docker build -f images/predictor.Dockerfile -t pigeonhole/predictor:0.1.0 .
+#
+# Production pins the base: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
+ARG BASE=python:3.11-slim-bookworm
+
+# What pip needs and nothing else, so that a change of code does not install everything anew. A folder wheels/ in the
+# context takes the place of the package index, and the build then needs no network.
+FROM scratch AS inputs
+COPY pyproject.toml wheel[s] /
+
+FROM ${BASE} AS build
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# The environment itself has no pip: nothing is installed at run time.
+RUN --mount=type=bind,from=inputs,target=/inputs \
+    if ls /inputs/*.whl > /dev/null 2>&1; then printf '[global]\nno-index = true\nfind-links = /inputs\n' > /etc/pip.conf; fi && \
+    python -m venv --without-pip /opt/pigeonhole
+WORKDIR /src
+# First the dependencies, by way of a distribution without code. Their own tests are 60 MB that nobody runs here.
+RUN --mount=type=bind,from=inputs,target=/inputs \
+    cp /inputs/pyproject.toml . && touch README.md && \
+    pip --python /opt/pigeonhole/bin/python install '.[serve]' && \
+    find /opt/pigeonhole/lib -type d -name tests -prune -exec rm -rf {} +
+COPY pyproject.toml README.md LICENSE ./
+COPY predictor predictor
+COPY components components
+COPY pipelines pipelines
+RUN --mount=type=bind,from=inputs,target=/inputs \
+    pip --python /opt/pigeonhole/bin/python install --no-deps --force-reinstall .
+
+# The software bill of materials: docker build --target sbom --output FOLDER ...
+FROM build AS inventory
+RUN --mount=type=bind,from=inputs,target=/inputs \
+    python -m venv --without-pip /opt/cyclonedx && \
+    pip --python /opt/cyclonedx/bin/python install 'cyclonedx-bom>=7,<8' && \
+    /opt/cyclonedx/bin/cyclonedx-py environment --output-reproducible --output-file /sbom.json /opt/pigeonhole/bin/python
+
+FROM scratch AS sbom
+COPY --from=inventory /sbom.json /
+
+FROM ${BASE}
+# Bytecode of the standard library, too: a read-only root cannot keep what the first start compiles.
+RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|dist-packages|site-packages)/' \
+      "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" && \
+    groupadd --gid 10001 pigeonhole && \
+    useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin pigeonhole
+COPY --from=build /opt/pigeonhole /opt/pigeonhole
+ENV PATH=/opt/pigeonhole/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
+    HOME=/tmp LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
+ARG VERSION=0.1.0
+ARG REVISION
+LABEL org.opencontainers.image.title="pigeonhole predictor" \
+      org.opencontainers.image.description="Serves a text classifier over V1, V2 REST and V2 gRPC." \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8080 8081
+# For plain Docker; Kubernetes has probes of its own.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", \
+  "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PIGEONHOLE_HTTP_PORT', '8080') + '/v2/health/ready', timeout=4)"]
+ENTRYPOINT ["pigeonhole"]
+CMD ["serve", "/mnt/models"]

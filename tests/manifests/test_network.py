@@ -1,0 +1,144 @@
+"""Who may talk to whom, asked of the policies as a network would ask them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.kserve import Object, workloads
+from tests.manifests.conftest import OVERLAYS, Render, of_kind
+
+HERE = "pigeonhole"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A pod, or with an address something outside the cluster."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = HERE
+    address: str = ""
+
+
+STEP = Peer({"pipelines.kubeflow.org/v2_component": "true"})
+TRIAL = Peer({"katib.kubeflow.org/trial": "pigeonhole-1"})
+TRAINER = Peer({"jobset.sigs.k8s.io/jobset-name": "tune-1"})
+GATEWAY = Peer({}, "envoy-gateway-system")
+PROMETHEUS = Peer({"app.kubernetes.io/name": "prometheus"}, "monitoring")
+GRAFANA = Peer({"app.kubernetes.io/name": "grafana"}, "monitoring")
+DNS = Peer({"k8s-app": "kube-dns"}, "kube-system")
+MLFLOW, KUBEFLOW, ACTIVATOR = Peer({}, "mlflow"), Peer({}, "kubeflow"), Peer({}, "knative-serving")
+STRANGER = Peer({}, "default")
+STORAGE = Peer(namespace="", address="52.216.1.1")
+MACHINE = Peer(namespace="", address="169.254.169.254")
+
+
+def predictor(render: Render, name: str) -> Peer:
+    return Peer(workloads(render(name))[0].labels)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_edges_that_are_there(render: Render, name: str) -> None:
+    policies, model = of_kind(render(name), "NetworkPolicy"), predictor(render, name)
+    edges = [
+        (GATEWAY, model, 8080), (GATEWAY, model, 8081), (PROMETHEUS, model, 8080), (STEP, model, 8080),
+        (model, STORAGE, 443), (STEP, STORAGE, 443), (TRIAL, STORAGE, 443), (TRAINER, STORAGE, 443),
+        (model, DNS, 53), (STEP, DNS, 53), (STEP, MLFLOW, 5000), (TRIAL, MLFLOW, 5000), (TRIAL, KUBEFLOW, 6789),
+        (STEP, KUBEFLOW, 8887), (STEP, PROMETHEUS, 9090), (TRAINER, TRAINER, 29500),
+        (STEP, Peer(namespace="", address="10.0.0.1"), 6443),
+    ]  # fmt: skip
+    for source, target, port in edges:
+        assert _allowed(policies, source, target, port), (source, target, port)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_edges_that_are_not(render: Render, name: str) -> None:
+    policies, model = of_kind(render(name), "NetworkPolicy"), predictor(render, name)
+    edges = [
+        (STRANGER, model, 8080), (GATEWAY, model, 22), (GRAFANA, model, 8080), (PROMETHEUS, model, 8081),
+        (model, model, 8080), (model, STEP, 8080), (model, MACHINE, 443), (model, MACHINE, 80), (STEP, MACHINE, 443),
+        (model, STORAGE, 80), (model, STORAGE, 6443), (model, PROMETHEUS, 9090), (model, MLFLOW, 5000),
+        (STRANGER, STEP, 8080), (STEP, STEP, 8080), (STEP, TRAINER, 29500), (STEP, GRAFANA, 9090),
+        (STEP, STRANGER, 8080),
+    ]  # fmt: skip
+    for source, target, port in edges:
+        assert not _allowed(policies, source, target, port), (source, target, port)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_knatives_activator_is_let_in_where_it_is(render: Render, name: str) -> None:
+    policies, model = of_kind(render(name), "NetworkPolicy"), predictor(render, name)
+    assert _allowed(policies, ACTIVATOR, model, 8012) == (name == "knative")
+
+
+def test_each_file_is_listed_and_named_for_its_edge(render: Render) -> None:
+    names = {policy["metadata"]["name"] for policy in of_kind(render("knative"), "NetworkPolicy")}
+    files = {file.stem for file in (ROOT / "manifests/network").rglob("*.yaml")} - {"kustomization"}
+    assert names == files | {"predictor-from-steps"}  # the other end of steps-to-predictor
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_everything_is_denied_first_and_no_rule_is_open(render: Render, name: str) -> None:
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in of_kind(render(name), "NetworkPolicy")}
+    assert policies.pop("default-deny") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for title, policy in policies.items():
+        rules = [*policy.get("ingress", []), *policy.get("egress", [])]
+        assert rules, title
+        for rule in rules:
+            assert rule.get("from") or rule.get("to"), title
+            assert rule.get("ports") or title == "trainer-to-trainer", title
+
+
+def _allowed(policies: list[Object], source: Peer, target: Peer, port: int) -> bool:
+    """Whether both ends of a connection have leave; ends that are not pods of the namespace need none."""
+    return all(
+        pod.namespace != HERE or _has_leave(policies, pod, other, port, direction)
+        for pod, other, direction in ((source, target, "egress"), (target, source, "ingress"))
+    )
+
+
+def _has_leave(policies: list[Object], pod: Peer, other: Peer, port: int, direction: str) -> bool:
+    side = {"egress": "to", "ingress": "from"}[direction]
+    specs = [policy["spec"] for policy in policies]
+    mine = [
+        spec for spec in specs
+        if direction.capitalize() in spec["policyTypes"] and _selects(spec["podSelector"], pod.labels)
+    ]  # fmt: skip
+    return not mine or any(
+        any(_is(peer, other) for peer in rule[side])
+        and ("ports" not in rule or port in [allowed["port"] for allowed in rule["ports"]])
+        for spec in mine
+        for rule in spec.get(direction, [])
+    )
+
+
+def _is(peer: Mapping[str, Any], other: Peer) -> bool:
+    if "ipBlock" in peer:
+        address, block = ip_address(other.address or "100.64.0.1"), peer["ipBlock"]  # what a pod's may be
+        return address in ip_network(block["cidr"]) and not any(
+            address in ip_network(hole) for hole in block.get("except", [])
+        )
+    if other.address:
+        return False
+    if "namespaceSelector" in peer:
+        if not _selects(peer["namespaceSelector"], {"kubernetes.io/metadata.name": other.namespace}):
+            return False
+    elif other.namespace != HERE:
+        return False
+    return _selects(peer.get("podSelector", {}), other.labels)
+
+
+def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    def holds(expression: Mapping[str, Any]) -> bool:
+        value = labels.get(expression["key"])
+        if expression["operator"] == "Exists":
+            return value is not None
+        assert expression["operator"] == "NotIn"
+        return value not in expression["values"]
+
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        holds(expression) for expression in selector.get("matchExpressions", [])
+    )
