@@ -1,4 +1,4 @@
-"""The training pipeline: labelled text in, a tested and registered model bundle out."""
+"""The training pipeline: labelled text in, a tested and registered model bundle out, and into service."""
 
 from typing import Dict, List, NamedTuple  # noqa: UP035 - KFP reads these in signatures
 
@@ -7,6 +7,7 @@ from kfp import dsl
 from components.data.component import collect, prepare
 from components.evaluation.component import evaluate, gate
 from components.registry.component import register
+from components.rollout.component import end_rollout, judge_rollout, start_rollout
 from components.training.component import export, fine_tune, train_baseline
 from components.tuning.component import tune
 
@@ -29,7 +30,7 @@ class Trained(NamedTuple):
 @dsl.pipeline(
     name="pigeonhole-training",
     display_name="Pigeonhole: train a text classifier",
-    description="Collect, prepare, train the linear baseline, tune, fine-tune, export, evaluate, gate, register.",
+    description="Collect, prepare, train a baseline, tune, train, export, evaluate, gate, register, roll out, judge.",
 )
 def training(
     bundle_root: str,
@@ -45,8 +46,13 @@ def training(
     mlflow_tracking_uri: str = "",
     checkpoint_root: str = "",
     num_nodes: int = 1,
+    service: str = "",
+    namespace: str = "",
+    prometheus: str = "",
+    rollout: Dict[str, float] = {},  # noqa: B006, UP006
+    golden: List[str] = [],  # noqa: B006, UP006
 ) -> Trained:
-    """Train a text classifier.
+    """Train a text classifier, and roll it out where a service is named.
 
     Args:
         bundle_root: folder or object storage URI that holds bundles, such as s3://models/news.
@@ -62,6 +68,11 @@ def training(
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
         checkpoint_root: folder or object storage URI that outlives the pods; killed training goes on from there.
         num_nodes: machines that fine-tune together, as a TrainJob; they share checkpoint_root, an object storage URI.
+        service: the InferenceService that is to serve it; empty to roll nothing out.
+        namespace: where the service is; empty for the run's own.
+        prometheus: address of the Prometheus that has the predictors' metrics; a rollout needs it.
+        rollout: how a canary is judged, by name, such as interval and step_weight.
+        golden: texts that both versions are asked before the canary gets any traffic.
     """
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
@@ -102,6 +113,19 @@ def training(
         name=name, pipeline_run=run,
         mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Register").outputs  # fmt: skip
+
+    # Whatever becomes of the judge, no half rollout is left. KFP has exit handlers in the outermost scope only, so this
+    # one runs where there is nothing to roll out, too.
+    ended = end_rollout(service=service, namespace=namespace).set_display_name("End rollout")
+    with dsl.ExitHandler(ended, name="rollout"), dsl.If(service != ""):
+        begun = start_rollout(
+            service=service, bundle_uri=registered["bundle_uri"], passed=verdict["passed"], namespace=namespace,
+            settings=rollout,
+        ).set_display_name("Roll out")  # fmt: skip
+        judge_rollout(
+            service=service, version=begun.output, prometheus=prometheus, pipeline_run=run, namespace=namespace,
+            golden=golden, mlflow_tracking_uri=mlflow_tracking_uri,
+        ).set_display_name("Judge")  # fmt: skip
 
     return Trained(
         accuracy=evaluated["Output"],

@@ -12,13 +12,14 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from components.cluster import connect
 from components.data.dataset import Dataset
 from components.data.prepare import prepare
 from components.data.sources import SAMPLE, collect
 from components.training.backbone import EMBEDDED, resolve_backbone
 from components.training.recipe import PROFILES, training_rows
 from components.tuning.checking import check_experiment, read_experiment
-from components.tuning.cluster import SearchFailed, connect, search_on_cluster, with_data
+from components.tuning.cluster import SearchFailed, search_on_cluster, with_data
 from components.tuning.experiment import Outcome
 from components.tuning.journal import opened_journal
 from components.tuning.recording import recorder
@@ -96,7 +97,9 @@ def tune_on_cluster(file: Path, namespace: str, timeout: float, data: str, value
     document = with_data(read_experiment(file), data, values)
     with redirect_stdout(sys.stderr):
         try:
-            outcome = search_on_cluster(connect(namespace), document, timeout)
+            outcome = search_on_cluster(
+                connect(namespace, ", or search on this machine with --local"), document, timeout
+            )
         except SearchFailed as error:
             outcome = Outcome(False, str(error), "", None, {}, {}, {})
     return {**_result(outcome), "seconds": round(time.monotonic() - started, 1)}

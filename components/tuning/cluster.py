@@ -1,21 +1,17 @@
 """The search on a cluster: Katib is handed the Experiment, followed, asked for the best trial, and tidied up."""
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.cluster import message_of
+from components.cluster import REQUEST_SECONDS, Cluster, message_of
 from components.progress import say
 from components.termination import termination_raises
 from components.tuning.checking import check_experiment
@@ -23,9 +19,7 @@ from components.tuning.experiment import Experiment, Outcome, primary_container
 from predictor.errors import InputError
 
 _GROUP, _VERSION, _PLURAL = "kubeflow.org", "v1beta1", "experiments"
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _DATA_VOLUME = "dataset"
-_REQUEST_SECONDS = 30
 # From the names in an Experiment's status to ours.
 _COUNTS = {
     "succeeded": ("trialsSucceeded",),
@@ -36,42 +30,6 @@ _COUNTS = {
 
 class SearchFailed(InputError):
     """Katib took the search, and nothing came of it."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A cluster's API and the namespace to search in."""
-
-    api: client.CustomObjectsApi
-    namespace: str
-
-
-def connect(namespace: str = "") -> Cluster:
-    """Return the cluster of the current kubeconfig, or the one this process runs in.
-
-    Args:
-        namespace: where to search; empty for the pod's own namespace, else the kubeconfig's, else `default`.
-
-    Raises:
-        InputError: there is neither.
-    """
-    # Read now: the client takes KUBECONFIG as it was when its module was loaded.
-    places = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    try:
-        if any(Path(place).is_file() for place in places.split(os.pathsep)):
-            config.load_kube_config(places)
-            _, active = config.list_kube_config_contexts(places)
-            current = active["context"].get("namespace")
-        else:
-            config.load_incluster_config()
-            current = _NAMESPACE_FILE.read_text().strip()
-    except (config.ConfigException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"no cluster can be had from {places} ({reason}): set KUBECONFIG, or search on this machine with "
-            "pigeonhole tune --local"
-        ) from error
-    return Cluster(client.CustomObjectsApi(), namespace or current or "default")
 
 
 def with_data(experiment: Experiment, data: str, values: Mapping[str, str]) -> dict[str, Any]:
@@ -122,7 +80,7 @@ def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: fl
         try:
             with _explained(cluster):
                 cluster.api.create_namespaced_custom_object(
-                    _GROUP, _VERSION, cluster.namespace, _PLURAL, body, _request_timeout=_REQUEST_SECONDS
+                    _GROUP, _VERSION, cluster.namespace, _PLURAL, body, _request_timeout=REQUEST_SECONDS
                 )
             say(f"Katib experiment {cluster.namespace}/{name}, at most {experiment.most_trials} trials")
             return _followed(cluster, experiment, name, time.monotonic() + timeout, interval, timeout)
@@ -160,7 +118,7 @@ def _status(cluster: Cluster, name: str) -> Mapping[str, Any]:
     try:
         with _explained(cluster):
             found = cluster.api.get_namespaced_custom_object(
-                _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=_REQUEST_SECONDS
+                _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=REQUEST_SECONDS
             )
     except ApiException as error:
         if error.status == 404:
@@ -214,7 +172,7 @@ def _outcome(experiment: Experiment, name: str, status: Mapping[str, Any], reaso
 def _delete(cluster: Cluster, name: str) -> None:
     try:
         cluster.api.delete_namespaced_custom_object(
-            _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=_REQUEST_SECONDS
+            _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=REQUEST_SECONDS
         )
     except (ApiException, HTTPError) as error:
         if not (isinstance(error, ApiException) and error.status in (403, 404)):

@@ -47,11 +47,12 @@ def tune(
 
     import mlflow
 
+    from components.cluster import connect
     from components.progress import say
     from components.registry.tracking import tracked_step
     from components.termination import one_sentence
     from components.tuning.checking import parse_experiment
-    from components.tuning.cluster import connect, search_on_cluster, with_data
+    from components.tuning.cluster import search_on_cluster, with_data
 
     with one_sentence(), tracked_step("tune", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         values = {

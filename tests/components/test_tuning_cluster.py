@@ -13,8 +13,9 @@ import yaml
 from kfp import dsl
 from mlflow.tracking import MlflowClient
 
+from components.cluster import connect
 from components.tuning.checking import check_experiment, read_experiment
-from components.tuning.cluster import SearchFailed, connect, search_on_cluster, with_data
+from components.tuning.cluster import SearchFailed, search_on_cluster, with_data
 from components.tuning.component import tune
 from components.tuning.experiment import Outcome, primary_container
 from predictor.errors import InputError
@@ -109,8 +110,8 @@ def test_refusals_are_sentences(cluster: FakeCluster, answer: tuple[int, Any], m
 
 def test_no_cluster_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(InputError, match=r"no cluster can be had from .*none .* pigeonhole tune --local"):
-        connect()
+    with pytest.raises(InputError, match=r"no cluster can be had from .*none .*: set KUBECONFIG, or search here"):
+        connect(otherwise=", or search here")
 
 
 def test_a_bad_experiment_never_reaches_the_cluster(cluster: FakeCluster) -> None:
@@ -139,7 +140,8 @@ def test_white_space_that_katib_would_tear_apart_is_refused() -> None:
 def test_a_step_that_is_ended_deletes_its_search(cluster: FakeCluster, tmp_path: Path) -> None:
     cluster.statuses = [RUNNING]
     script = """
-from components.tuning.cluster import connect, search_on_cluster
+from components.cluster import connect
+from components.tuning.cluster import search_on_cluster
 from tests.tuning import document
 search_on_cluster(connect(), document(), 600, interval=0.2)
 """

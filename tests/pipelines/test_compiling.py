@@ -22,7 +22,12 @@ def test_the_dag_has_every_stage_on_our_image_with_nothing_to_install(tmp_path: 
     (file,) = compile_all(tmp_path, "example.org/steps-python@sha256:abc")
     spec = yaml.safe_load(file.read_text())
     stages = {"collect", "prepare", "train-baseline", "tune", "fine-tune", "export", "evaluate", "gate", "register"}
-    assert set(spec["root"]["dag"]["tasks"]) == stages
+    tasks = spec["root"]["dag"]["tasks"]
+    assert set(tasks) == {*stages, "exit-handler-1", "end-rollout"}
+    assert tasks["end-rollout"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    (condition,) = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"].values()
+    assert "service" in condition["triggerPolicy"]["condition"]
+    assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"start-rollout", "judge-rollout"}
     containers = [executor["container"] for executor in spec["deploymentSpec"]["executors"].values()]
     assert {container["image"] for container in containers} == {"example.org/steps-python@sha256:abc"}
     told = {"name": "PIGEONHOLE_STEPS_IMAGE", "value": "example.org/steps-python@sha256:abc"}

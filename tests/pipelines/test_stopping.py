@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from predictor.bundle import Bundle
 
@@ -55,6 +56,7 @@ def _of_session(session: int) -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_it_trains_ends_its_step_and_goes_on_from_the_checkpoint(
     backbone: Path, tmp_path: Path
 ) -> None:

@@ -32,10 +32,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(bundle: Path, log: Path, *options: str) -> Server:
+def start_server(bundle: Path, log: Path, *options: str, model: str = "toy") -> Server:
     http, rpc = free_port(), free_port()
     command = [sys.executable, "-m", "pipelines.cli", "serve", str(bundle)]
-    command += ["--http-port", str(http), "--grpc-port", str(rpc), "--model-name", "toy", *options]
+    command += ["--http-port", str(http), "--grpc-port", str(rpc), "--model-name", model, *options]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True)
     server = Server(process, f"http://127.0.0.1:{http}", f"127.0.0.1:{rpc}", log)
@@ -43,7 +43,7 @@ def start_server(bundle: Path, log: Path, *options: str) -> Server:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}: {log.read_text()}")
         try:
-            if httpx.get(f"{server.http}/v2/models/toy/ready").status_code == 200:
+            if httpx.get(f"{server.http}/v2/models/{model}/ready").status_code == 200:
                 return server
         except httpx.TransportError:
             time.sleep(0.1)

@@ -1,0 +1,110 @@
+"""KFP components of the rollout stage."""
+
+from typing import Dict, List, NamedTuple  # noqa: UP035 - KFP reads these in signatures
+
+from kfp import dsl
+
+from components import STEPS_IMAGE
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def start_rollout(
+    service: str,
+    bundle_uri: str,
+    passed: bool = True,
+    namespace: str = "",
+    settings: Dict[str, float] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
+) -> str:
+    """Put a bundle beside the one in service, without traffic.
+
+    Args:
+        service: the InferenceService.
+        bundle_uri: the bundle's address, as the register step says it.
+        passed: what the gate said; a bundle that did not pass is not rolled out.
+        namespace: where the service is; empty for the step's own.
+        settings: how it is judged, by name: interval and deadline in seconds, step_weight and max_weight in percent,
+            threshold in failed checks, min_requests; what is left out is as in `pigeonhole rollout start`.
+
+    Returns:
+        The version, or nothing where there is none to roll out.
+    """
+    if not passed:
+        return ""
+    from components.cluster import connect
+    from components.rollout.conduct import start
+    from components.rollout.rollout import Settings
+    from components.termination import one_sentence
+
+    with one_sentence():
+        record = start(connect(namespace), service, bundle_uri, Settings.named(settings))
+    assert record.rollout is not None
+    return record.rollout.canary.name
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def judge_rollout(
+    service: str,
+    version: str,
+    prometheus: str,
+    pipeline_run: str,
+    namespace: str = "",
+    selector: str = "",
+    golden: List[str] = [],  # noqa: B006, UP006 - KFP writes the default into the IR
+    mlflow_tracking_uri: str = "",
+) -> NamedTuple("Judged", promoted=bool, reasons=List[str]):  # type: ignore[valid-type]  # noqa: UP006
+    """Give a canary more and more traffic while nothing speaks against it, and promote it or take it back.
+
+    Args:
+        service: the InferenceService.
+        version: what start_rollout returned; nothing is judged where that is nothing.
+        prometheus: address of the Prometheus that has the predictors' metrics.
+        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
+        namespace: where the service is; empty for the step's own.
+        selector: PromQL label matchers of the service's metrics; empty for its namespace and model_name.
+        golden: texts that both versions are asked before the canary gets any traffic.
+        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
+
+    Returns:
+        Whether the version has all traffic now, and why, or why not.
+    """
+    from collections import namedtuple
+
+    from components.cluster import connect
+    from components.registry.tracking import tracked_step
+    from components.rollout.conduct import Evidence, conduct
+    from components.rollout.evidence import Prometheus, selector_of
+    from components.rollout.golden import Golden
+    from components.rollout.rollout import Phase
+    from components.termination import one_sentence
+
+    Judged = namedtuple("Judged", ["promoted", "reasons"])
+    if not version:
+        return Judged(False, ["the gate stayed closed"])
+    with one_sentence(), tracked_step("rollout", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
+        cluster = connect(namespace)
+        where = Prometheus(prometheus, selector or selector_of(cluster.namespace, service))
+        end = conduct(cluster, service, Evidence(where, Golden(golden) if golden else None))
+        step.headline(tags={"rollout": str(end.phase), "rollout_reasons": "; ".join(end.reasons)})
+    return Judged(end.phase is Phase.PROMOTED, list(end.reasons))
+
+
+@dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
+def end_rollout(service: str, namespace: str = "") -> str:
+    """Take back a canary that nobody judges any more: the exit of a pipeline, whatever became of it.
+
+    Args:
+        service: the InferenceService; empty where the pipeline rolls nothing out.
+        namespace: where it is; empty for the step's own.
+
+    Returns:
+        Where the service's last rollout stands: promoted, rolled back, or nothing where there was none.
+    """
+    if not service:
+        return ""
+    from components.cluster import connect
+    from components.rollout.conduct import close
+    from components.termination import one_sentence
+
+    with one_sentence():
+        end = close(connect(namespace), service)
+    return str(end.phase) if end else ""

@@ -1,0 +1,223 @@
+"""An InferenceService as a rollout sees it: what it serves, what stands beside it, and how far KServe has got."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from components.cluster import REQUEST_SECONDS, Cluster, message_of
+from predictor.errors import InputError
+
+GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
+_MODE = "serving.kserve.io/deploymentMode"
+_STANDARD = ("Standard", "RawDeployment")
+_GATEWAY = ("gateway.networking.k8s.io", "v1", "httproutes")
+
+
+class Conflict(Exception):
+    """Somebody wrote the object since it was read."""
+
+
+class Away(RuntimeError):
+    """The API server does not answer, now."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """An InferenceService as it was read."""
+
+    document: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Its name, which is also the model's in the endpoints' paths."""
+        return str(self.document["metadata"]["name"])
+
+    @property
+    def resource_version(self) -> str:
+        """What tells this state from any other."""
+        return str(self.document["metadata"]["resourceVersion"])
+
+    @property
+    def standard(self) -> bool:
+        """Whether it runs in Standard mode, on Deployments; else on Knative."""
+        status, metadata = self.document.get("status") or {}, self.document["metadata"]
+        mode = status.get("deploymentMode") or (metadata.get("annotations") or {}).get(_MODE)
+        return mode in _STANDARD
+
+    @property
+    def predictor(self) -> Mapping[str, Any]:
+        """The spec of what is in service, or in Knative mode of what is newest."""
+        return dict(self.document["spec"]["predictor"])
+
+    @property
+    def uri(self) -> str:
+        """The bundle's address in that spec."""
+        return str(self.predictor["model"]["storageUri"])
+
+    @property
+    def replicas(self) -> int:
+        """The least pods of it."""
+        return int(self.predictor.get("minReplicas") or 1)
+
+    @property
+    def percent(self) -> int | None:
+        """Knative: the newest revision's share of traffic; None for all."""
+        return self.predictor.get("canaryTrafficPercent")
+
+    @property
+    def canaries(self) -> list[dict[str, Any]]:
+        """Standard: what stands beside it."""
+        return list(self.document["spec"].get("canary") or [])
+
+    @property
+    def ready(self) -> bool:
+        """Whether KServe says that it serves."""
+        conditions = (self.document.get("status") or {}).get("conditions") or []
+        return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+    @property
+    def revisions(self) -> Mapping[str, Any]:
+        """Knative: names of the newest revision, the newest ready one, and the last that had all traffic."""
+        components = (self.document.get("status") or {}).get("components") or {}
+        return dict(components.get("predictor") or {})
+
+    def canary_status(self, name: str) -> Mapping[str, Any]:
+        """Standard: what KServe says of a canary; empty while it has not seen it."""
+        found = (self.document.get("status") or {}).get("canaryStatuses") or []
+        return next((status for status in found if status.get("name") == name), {})
+
+
+def read(cluster: Cluster, name: str) -> Service:
+    """Return an InferenceService.
+
+    Raises:
+        InputError: there is none, it may not be read, or it serves no bundle.
+        Away: the API server does not answer.
+    """
+    with explained(cluster, f"inferenceservice {name}", PLURAL):
+        document = cluster.api.get_namespaced_custom_object(
+            GROUP, VERSION, cluster.namespace, PLURAL, name, _request_timeout=REQUEST_SECONDS
+        )
+    model = (document["spec"].get("predictor") or {}).get("model") or {}
+    if not model.get("storageUri"):
+        raise InputError(
+            f"inferenceservice {name} has no spec.predictor.model.storageUri, so there is nothing to put beside it: "
+            "let it serve a bundle by modelFormat and storageUri"
+        )
+    return Service(document)
+
+
+def patch(cluster: Cluster, service: Service, spec: Mapping[str, Any]) -> Service:
+    """Change a service that is as it was read, and return it as it is then.
+
+    Args:
+        cluster: where.
+        service: what was read.
+        spec: a JSON merge patch of its spec; None removes.
+
+    Raises:
+        Conflict: it is no longer what was read.
+        InputError: the cluster refuses it, or its KServe does not know what is to be set.
+        Away: the API server does not answer.
+    """
+    body = {"metadata": {"resourceVersion": service.resource_version}, "spec": dict(spec)}
+    with explained(cluster, f"inferenceservice {service.name}", PLURAL):
+        document = cluster.api.patch_namespaced_custom_object(
+            GROUP, VERSION, cluster.namespace, PLURAL, service.name, body, _request_timeout=REQUEST_SECONDS
+        )
+    if spec.get("canary") and not document["spec"].get("canary"):
+        raise InputError(
+            f"the cluster dropped spec.canary of inferenceservice {service.name}: its KServe is older than 0.21, "
+            "upgrade it or use Knative mode"
+        )
+    return Service(document)
+
+
+def check_gateway(cluster: Cluster, service: Service) -> None:
+    """Refuse a Standard service that has no HTTPRoute: its canary would run and get no traffic, without a word.
+
+    Raises:
+        InputError: there is none, or it may not be read.
+    """
+    group, version, plural = _GATEWAY
+    try:
+        with explained(cluster, f"httproute {service.name}", plural):
+            cluster.api.get_namespaced_custom_object(
+                group, version, cluster.namespace, plural, service.name, _request_timeout=REQUEST_SECONDS
+            )
+    except Missing as error:
+        raise InputError(
+            f"inferenceservice {service.name} has no HTTPRoute, so a canary would get no traffic: install the Gateway "
+            "API and set enableGatewayApi in KServe's ingress configuration"
+        ) from error
+
+
+def available(cluster: Cluster, service: Service, predictor_name: str) -> int:
+    """Return how many pods of a Standard predictor can serve; 0 while there is no Deployment."""
+    name = f"{service.name}-{predictor_name}-predictor"
+    try:
+        with explained(cluster, f"deployment {name}", "deployments"):
+            found = client.AppsV1Api(cluster.api.api_client).read_namespaced_deployment(
+                name, cluster.namespace, _request_timeout=REQUEST_SECONDS
+            )
+    except Missing:
+        return 0
+    return int(found.status.available_replicas or 0)
+
+
+def why_not_ready(cluster: Cluster, service: Service, predictor_name: str) -> str:
+    """Return what keeps a Standard predictor's pods from running, as far as they say; empty where they do not."""
+    label = f"app=isvc.{service.name}-{predictor_name}-predictor"
+    with explained(cluster, f"pods of {service.name}", "pods"):
+        pods = client.CoreV1Api(cluster.api.api_client).list_namespaced_pod(
+            cluster.namespace, label_selector=label, _request_timeout=REQUEST_SECONDS
+        )
+    for pod in pods.items:
+        for container in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):
+            told = container.state.waiting or container.state.terminated
+            if told and told.reason not in (None, "PodInitializing", "ContainerCreating", "Completed"):
+                return f"{container.name}: {' '.join((told.reason, *(told.message or '').split()))[:200]}"
+    return ""
+
+
+class Missing(InputError):
+    """There is no such object."""
+
+
+@contextmanager
+def explained(cluster: Cluster, what: str, plural: str) -> Iterator[None]:
+    """Turn the API server's refusals into sentences."""
+    try:
+        yield
+    except ApiException as error:
+        message, where = message_of(error), f"namespace {cluster.namespace}"
+        if error.status == 409:
+            raise Conflict(what) from None
+        if error.status in (401, 403):
+            raise InputError(
+                f"the cluster forbids it in {where} ({message}): let this account do that, as the role "
+                "pigeonhole-rollout of manifests/pipelines does"
+            ) from None
+        if error.status == 404 and not _named(error):
+            raise Missing(f"the cluster has no {plural}: install what defines them (KServe, Gateway API)") from None
+        if error.status == 404:
+            raise Missing(f"there is no {what} in {where}: check the name and --namespace") from None
+        if error.status in (400, 422):
+            raise InputError(f"the cluster refuses {what} ({message}): mend what it says") from None
+        raise Away(f"the API server answers {error.status} ({message})") from error
+    except HTTPError as error:
+        raise Away(f"the API server does not answer ({type(error).__name__})") from error
+
+
+def _named(error: ApiException) -> bool:
+    """Say whether a 404 is about one object, not about its kind."""
+    try:
+        return bool(json.loads(error.body).get("details", {}).get("name"))
+    except (ValueError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,143 @@
+"""What is recorded of a service's rollouts: a ConfigMap beside the InferenceService, which goes when that goes.
+
+Not annotations of the InferenceService itself: KServe copies those onto its pods' template, so that a note about a
+canary would restart every pod in Standard mode and make a new revision in Knative mode.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from kubernetes import client
+
+from components.cluster import REQUEST_SECONDS, Cluster
+from components.rollout.inference_service import GROUP, VERSION, Missing, Service, explained
+from components.rollout.rollout import Phase, Rollout, Settings, Version
+from predictor.errors import InputError
+
+VERDICT = "pigeonhole/verdict"
+"""The annotation that tells the last verdict."""
+_KEPT = 50
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a version fared."""
+
+    version: Version
+    outcome: str
+    """`promoted`, `rolled back`, or `found` for what was in service before the first rollout."""
+    ended: float
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """A service's rollout, the last one where none goes on, and all that came before, earliest first."""
+
+    rollout: Rollout | None = None
+    history: tuple[Entry, ...] = ()
+    resource_version: str = ""
+    """Of what was read; empty where there was nothing."""
+
+    @property
+    def active(self) -> Rollout | None:
+        """The rollout that goes on."""
+        return None if self.rollout is None or self.rollout.ended else self.rollout
+
+    def with_rollout(self, rollout: Rollout) -> "Record":
+        """Return the record with a rollout's new state; its end becomes history."""
+        history = self.history
+        if not any(entry.version.uri == rollout.stable.uri for entry in history):
+            history = (*history, Entry(rollout.stable, "found", rollout.started))
+        if rollout.ended and self.active:
+            history = (*history, Entry(rollout.canary, str(rollout.phase), rollout.since, rollout.reasons))
+        return replace(self, rollout=rollout, history=history[-_KEPT:])
+
+
+def load(cluster: Cluster, name: str) -> Record:
+    """Return what is recorded of a service.
+
+    Raises:
+        InputError: it may not be read, or is of another making.
+        Away: the API server does not answer.
+    """
+    try:
+        with explained(cluster, f"configmap {_named(name)}", "configmaps"):
+            found = _core(cluster).read_namespaced_config_map(
+                _named(name), cluster.namespace, _request_timeout=REQUEST_SECONDS
+            )
+    except Missing:
+        return Record()
+    try:
+        rollout = json.loads(found.data["rollout"])
+        history = tuple(
+            Entry(**{**e, "version": Version(**e["version"]), "reasons": tuple(e["reasons"])})
+            for e in json.loads(found.data["history"])
+        )
+        return Record(_rollout(rollout), history, found.metadata.resource_version)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"configmap {_named(name)} in namespace {cluster.namespace} cannot be read ({type(error).__name__} "
+            f"{error}): delete it if no rollout goes on, its history is lost then"
+        ) from error
+
+
+def save(cluster: Cluster, service: Service, record: Record) -> Record:
+    """Write a record that is as it was read, and return it as it is then.
+
+    Raises:
+        Conflict: somebody wrote it meanwhile.
+        InputError: it may not be written.
+        Away: the API server does not answer.
+    """
+    assert record.rollout is not None
+    name, core, rollout = _named(service.name), _core(cluster), record.rollout
+    body: dict[str, Any] = {
+        "metadata": {
+            "name": name,
+            "labels": {"app.kubernetes.io/part-of": "pigeonhole", "app.kubernetes.io/instance": service.name},
+            "annotations": {
+                VERDICT: f"{rollout.canary.name} {rollout.phase}: {'; '.join(rollout.reasons) or 'nothing yet'}"
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": f"{GROUP}/{VERSION}",
+                    "kind": "InferenceService",
+                    "name": service.name,
+                    "uid": service.document["metadata"]["uid"],
+                }
+            ],
+        },
+        "data": {
+            "rollout": json.dumps(asdict(rollout)),
+            "history": json.dumps([asdict(entry) for entry in record.history]),
+        },
+    }
+    with explained(cluster, f"configmap {name}", "configmaps"):
+        if record.resource_version:
+            body["metadata"]["resourceVersion"] = record.resource_version
+            made = core.replace_namespaced_config_map(name, cluster.namespace, body, _request_timeout=REQUEST_SECONDS)
+        else:
+            made = core.create_namespaced_config_map(cluster.namespace, body, _request_timeout=REQUEST_SECONDS)
+    return replace(record, resource_version=made.metadata.resource_version)
+
+
+def _rollout(found: Mapping[str, Any]) -> Rollout:
+    parts = {
+        "stable": Version(**found["stable"]),
+        "canary": Version(**found["canary"]),
+        "phase": Phase(found["phase"]),
+        "settings": Settings(**found["settings"]),
+        "reasons": tuple(found["reasons"]),
+    }
+    return Rollout(**{**found, **parts})
+
+
+def _named(service: str) -> str:
+    return f"{service}-rollout"
+
+
+def _core(cluster: Cluster) -> client.CoreV1Api:
+    return client.CoreV1Api(cluster.api.api_client)

@@ -1,0 +1,204 @@
+"""The predictor's image as pods on a real node: one bundle gives way to another while callers go on asking.
+
+KServe's controller does not run here. The test plays its part: it makes the Deployment that Standard mode makes of the
+rendered overlay, and has the node's own disk in place of the storage initializer.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from predictor.bundle import Bundle, seal
+from tests.kserve import Object, Workload, deployment, workloads
+from tests.manifests.conftest import Render
+from tests.manifests.conftest import render as render
+
+pytestmark = pytest.mark.cluster
+IMAGE = f"{os.environ.get('IMAGE_PREFIX', 'pigeonhole')}/predictor:{os.environ.get('TAG', '0.1.0')}"
+_CALLERS = 4
+_PATIENCE_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def node(tools: Path | None, kubeconfig: Path) -> Iterator[None]:
+    """A node on this machine, over a container engine that has the predictor's image."""
+    if tools is None:
+        pytest.skip("no node on this machine: its disk has to hold the bundles, and its port to be on 127.0.0.1")
+    # Containers of pods want a priority that a virtual machine may not give.
+    runtime = f"--add-runtime noadj={tools.resolve()}/k8s/runc-noadj --default-runtime noadj"
+    engine = ["sh", str(tools / "containers/dockerd.sh")]
+    ours = subprocess.run(["docker", "info"], capture_output=True).returncode != 0
+    if ours:
+        subprocess.run([*engine, "start"], check=True, capture_output=True, env={**os.environ, "DOCKERD_ARGS": runtime})
+    try:
+        if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True).returncode:
+            pytest.skip(f"there is no image {IMAGE}: make images builds it")
+        subprocess.run([str(tools / "k8s/cluster"), "node"], check=True, capture_output=True)
+        yield
+    finally:
+        if ours:
+            subprocess.run([*engine, "stop"], check=True, capture_output=True)
+
+
+@pytest.fixture
+def namespace(api: client.ApiClient) -> Iterator[str]:
+    core, name = client.CoreV1Api(api), f"rolling-{time.time_ns()}"
+    core.create_namespace({"metadata": {"name": name}})
+    core.create_namespaced_service_account(name, {"metadata": {"name": "pigeonhole-predictor"}})
+    yield name
+    # Before the kubelet goes, so that no container is left behind.
+    core.delete_namespace(name)
+    _until(lambda: not core.list_namespaced_pod(name).items, "the namespace's pods are gone")
+
+
+@pytest.fixture(scope="module")
+def next_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same classes, another digest."""
+    folder = tmp_path_factory.mktemp("next") / "bundle"
+    shutil.copytree(bundle, folder)
+    spec = Bundle.open(bundle).spec
+    seal(folder, spec.model_copy(update={"temperature": spec.temperature * 2}))
+    return folder
+
+
+@dataclass
+class Callers:
+    """Ask over and over, each time over a connection of its own, as behind a load balancer, and never twice."""
+
+    port: int
+    model: str
+    versions: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> "Callers":
+        self._threads = [threading.Thread(target=self._go_on) for _ in range(_CALLERS)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _go_on(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                self.versions.append(self.ask())
+            except Exception as error:
+                self.failures.append(f"{type(error).__name__}: {error}")
+
+    def ask(self) -> str:
+        """Return the version that answered one text."""
+        body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [f"goal cup {time.time_ns()}"]}]}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("POST", f"/v2/models/{self.model}/infer", json.dumps(body))
+            response = connection.getresponse()
+            answer = response.read().decode()
+            assert response.status == 200, f"{response.status} {answer}"
+            return str(json.loads(answer)["model_version"])
+        finally:
+            connection.close()
+
+
+def test_pods_roll_from_one_bundle_to_another_and_nobody_notices(
+    node: None, api: client.ApiClient, namespace: str, render: Render, bundle: Path, next_bundle: Path
+) -> None:
+    apps, core = client.AppsV1Api(api), client.CoreV1Api(api)
+    (workload,) = [found for found in workloads(render("standard")) if found.name == "news"]
+    document = _on_this_node(workload, namespace, bundle)
+    name = document["metadata"]["name"]
+    apps.create_namespaced_deployment(namespace, document)
+    _until_rolled_out(apps, core, namespace, name)
+    port = _publish(core, namespace, document)
+
+    with Callers(port, workload.name) as callers:
+        _until(lambda: len(callers.versions) > 50 or callers.failures, "callers are answered")
+        apps.patch_namespaced_deployment(name, namespace, _on_this_node(workload, namespace, next_bundle))
+        _until_rolled_out(apps, core, namespace, name)
+        before = len(callers.versions)
+        _until(lambda: len(callers.versions) > before + 50 or callers.failures, "callers are answered")
+
+    assert not callers.failures, f"{len(callers.failures)} of {len(callers.versions)}: {callers.failures[:3]}"
+    new = Bundle.open(next_bundle).digest
+    assert {new.startswith(version) for version in callers.versions} == {False, True}
+    assert {new.startswith(version) for version in callers.versions[before:]} == {True}
+
+
+def _on_this_node(workload: Workload, namespace: str, bundle: Path) -> Object:
+    document = deepcopy(deployment(workload))
+    document["metadata"]["namespace"] = namespace
+    pod = document["spec"]["template"]["spec"]
+    pod["volumes"].append({"name": "bundle", "hostPath": {"path": str(bundle), "type": "Directory"}})
+    (container,) = pod["containers"]
+    container["image"] = IMAGE
+    container["imagePullPolicy"] = "Never"
+    container["volumeMounts"].append({"name": "bundle", "mountPath": "/mnt/models", "readOnly": True})
+    # Three pods at a time on a machine of two CPUs.
+    container["resources"]["requests"] = {"cpu": "100m", "memory": "256Mi"}
+    return document
+
+
+def _publish(core: client.CoreV1Api, namespace: str, document: Object) -> int:
+    service = {
+        "metadata": {"name": document["metadata"]["name"]},
+        "spec": {
+            "type": "NodePort",
+            "selector": document["spec"]["selector"]["matchLabels"],
+            "ports": [{"port": 80, "targetPort": 8080}],
+        },
+    }
+    port = int(core.create_namespaced_service(namespace, service).spec.ports[0].node_port)
+
+    def reached() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/v2/health/live")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    _until(reached, "the node's port leads to a pod")
+    return port
+
+
+def _until_rolled_out(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str, name: str) -> None:
+    """Wait until all pods are of the newest template, ready, and alone."""
+
+    def rolled_out() -> bool:
+        found = apps.read_namespaced_deployment(name, namespace)
+        status, want = found.status, found.spec.replicas
+        told = (status.observed_generation or 0) >= found.metadata.generation
+        counts = (status.updated_replicas, status.available_replicas, status.replicas)
+        return told and counts == (want, want, want) and len(core.list_namespaced_pod(namespace).items) == want
+
+    _until(rolled_out, "the pods have rolled", lambda: _why_not(core, namespace))
+
+
+def _why_not(core: client.CoreV1Api, namespace: str) -> str:
+    events = core.list_namespaced_event(namespace).items
+    return "; ".join(f"{event.reason}: {event.message}" for event in events[-8:])
+
+
+def _until(holds: Any, what: str, why_not: Any = lambda: "") -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"not in {_PATIENCE_SECONDS} s: {what}; {why_not()}"
+        time.sleep(0.2)

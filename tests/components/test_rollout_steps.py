@@ -1,0 +1,161 @@
+"""The rollout's parts that need no cluster: its steps in a pipeline, settings, names of versions, golden texts."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import compiler, dsl
+
+from components.rollout.component import end_rollout, judge_rollout, start_rollout
+from components.rollout.golden import Golden, objection
+from components.rollout.inference_service import Service
+from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version, advance, wanted
+from components.rollout.versions import check_bundle, version_at
+from predictor.errors import InputError
+
+A, B = (Version(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
+ROLLOUT = Rollout(A, B, Phase.PREPARING, 0.0, 0.0, Settings(deadline=600))
+
+
+def service(mode: str = "Standard", uri: str = A.uri, **status: Any) -> Service:
+    spec = {"predictor": {"model": {"modelFormat": {"name": "pigeonhole"}, "storageUri": uri}}}
+    metadata = {"name": "news", "resourceVersion": "1"}
+    return Service({"metadata": metadata, "spec": spec, "status": {"deploymentMode": mode, **status}})
+
+
+@pytest.mark.filterwarnings("ignore")  # kfp's own
+def test_the_steps_compile_into_a_pipeline(tmp_path: Path) -> None:
+    @dsl.pipeline(name="rolls-out")  # type: ignore[untyped-decorator]
+    def pipeline(bundle_uri: str, passed: bool) -> None:
+        done = end_rollout(service="news")
+        with dsl.ExitHandler(done):
+            begun = start_rollout(service="news", bundle_uri=bundle_uri, passed=passed)
+            judge_rollout(service="news", version=begun.output, prometheus="http://p:9090", pipeline_run="one")
+
+    compiler.Compiler().compile(pipeline, str(tmp_path / "pipeline.yaml"))
+    assert "exec-judge-rollout" in (tmp_path / "pipeline.yaml").read_text()
+
+
+def test_a_bundle_that_did_not_pass_is_not_rolled_out() -> None:
+    assert start_rollout.python_func(service="news", bundle_uri="s3://b/" + "a" * 12, passed=False) == ""
+    judged = judge_rollout.python_func(service="news", version="", prometheus="http://p:9090", pipeline_run="one")
+    assert judged.promoted is False and judged.reasons == ["the gate stayed closed"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"step_weight": 0},
+        {"step_weight": 60},
+        {"max_weight": 101},
+        {"interval": 0},
+        {"deadline": 60},
+        {"threshold": 0},
+        {"min_requests": -1},
+    ],
+)
+def test_settings_that_make_no_rollout_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="give 0 <"):
+        Settings(**bad)  # type: ignore[arg-type]
+
+
+def test_a_version_is_named_by_its_address_and_checked_by_what_lies_there(tmp_path: Path) -> None:
+    content = b'{"schema_version": 1}'
+    name = hashlib.sha256(content).hexdigest()[:12]
+    for folder in (name, "0123456789ab"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "serving.json").write_bytes(content)
+    check_bundle(version_at(f"{tmp_path}/{name}/"))
+    assert version_at(f"{tmp_path}/{name}").name == name
+    with pytest.raises(InputError, match=f"has the digest {name}, not that of its name"):
+        check_bundle(version_at(f"{tmp_path}/0123456789ab"))
+    with pytest.raises(InputError, match="there is no bundle at"):
+        check_bundle(version_at(f"{tmp_path}/ffffffffffff"))
+    with pytest.raises(InputError, match=r"cannot be read .*check the address, its driver and its key"):
+        check_bundle(version_at("nosuchstore://bucket/ffffffffffff"))
+    check_bundle(version_at("pvc://claim/ffffffffffff"))  # nobody outside the cluster can look
+
+
+def test_knative_traffic_goes_back_before_the_spec_does() -> None:
+    """With the spec first, Knative would give the canary all traffic until the restored revision is ready."""
+    back = replace(ROLLOUT, phase=Phase.ROLLING_BACK)
+    canary = service("Knative", B.uri)
+    canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 10
+    assert wanted(back, canary) == {"predictor": {"canaryTrafficPercent": 0, "model": {"storageUri": B.uri}}}
+    assert wanted(back, service("Knative", A.uri)) is None  # killed before it began: 0 would flip to an older revision
+    restoring = replace(back, phase=Phase.RESTORING, canary_revision="news-00002")
+    stale = {"predictor": {"latestCreatedRevision": "news-00002", "latestReadyRevision": "news-00002"}}
+    canary = service("Knative", A.uri, components=stale)
+    canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 0
+    assert wanted(restoring, canary) is None and advance(restoring, Seen(canary, 1.0)) == restoring
+
+
+def test_weights_move_only_when_the_canary_is_ready_at_the_last_one() -> None:
+    judging = replace(ROLLOUT, phase=Phase.JUDGING, weight=10)
+    spec = {"predictor": {"name": f"v{B.name}", "minReplicas": 1, "model": {"modelFormat": {"name": "pigeonhole"}}}}
+    spec["predictor"]["model"]["storageUri"] = B.uri  # type: ignore[index]
+    for status, begun in [
+        ([], False),
+        ([{"name": f"v{B.name}", "ready": True, "trafficPercent": 0}], False),
+        ([{"name": f"v{B.name}", "ready": False, "trafficPercent": 10}], False),
+        ([{"name": f"v{B.name}", "ready": True, "trafficPercent": 10}], True),
+    ]:
+        seen = service(canaryStatuses=status)
+        seen.document["spec"]["canary"] = [{**spec, "trafficPercent": 10}]
+        following = advance(judging, Seen(seen, 50.0))
+        assert bool(following.judged_since) is begun
+        assert advance(judging, Seen(seen, 601.0)).phase is (Phase.JUDGING if begun else Phase.ROLLING_BACK)
+
+
+@pytest.fixture
+def answers() -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """A server that labels texts as it is told, at /stable and at /canary."""
+    told: dict[str, list[str]] = {}
+
+    class Model(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            who, rest = self.path.lstrip("/").split("/", 1)
+            assert rest == "v1/models/news:predict"
+            texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["instances"]
+            rows = [{"label": told[who].pop(0)} for _ in texts] if told[who] else []
+            content = json.dumps({"predictions": rows}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Model)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", told
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_golden_texts_speak_against_a_canary_that_answers_otherwise(
+    answers: tuple[str, dict[str, list[str]]],
+) -> None:
+    url, told = answers
+    golden = Golden([f"text {n}" for n in range(40)], 0.1, f"{url}/stable", f"{url}/canary")
+    told.update(stable=["Sports"] * 40, canary=["Sports"] * 36 + ["World"] * 4)
+    assert objection(golden, "team-a", service(), ROLLOUT) == ""
+    told.update(stable=["Sports"] * 40, canary=["Sports"] * 35 + ["World"] * 5)
+    said = objection(golden, "team-a", service(), ROLLOUT)
+    assert said == "12.5% of 40 golden texts get another label"
+    assert advance(ROLLOUT, Seen(service(), 1.0, objection=said)).phase is Phase.ROLLING_BACK
+    told.update(stable=["Sports"] * 40, canary=[])
+    assert "the golden texts got no answer (ValueError 0 answers" in objection(golden, "team-a", service(), ROLLOUT)
+    gone = replace(golden, canary_url="http://127.0.0.1:9")
+    told.update(stable=["Sports"] * 40)
+    assert "got no answer (MaxRetryError" in objection(gone, "team-a", service(), ROLLOUT)
+    assert "has no address of its own" in objection(Golden(["text"]), "team-a", service("Knative"), ROLLOUT)
