@@ -7,9 +7,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# What make images builds and make test-images tests.
+export IMAGE_PREFIX ?= pigeonhole
+export TAG ?= 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve lint format mlflow clean
+.PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve lint format mlflow clean test-images images manifests test-cluster bench-judge
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +29,16 @@ demo: $(STAMP) ## train on the sample, serve it, ask it over V1, V2 and gRPC (ab
 	@$(BIN)/python -m pipelines.demo demo
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not cluster and not images"
 
 test-slow: $(STAMP) ## run the proofs that take minutes: training in several processes, a search that is killed
 	@$(BIN)/python -m pytest -m slow
+
+test-images: $(STAMP) ## run the tests of the images that make images built
+	@$(BIN)/python -m pytest -m images
+
+test-cluster: $(STAMP) ## run the tests on a Kubernetes API server: of PIGEONHOLE_TOOLS or KUBECONFIG
+	@$(BIN)/python -m pytest -m cluster
 
 bench-train: $(VENV)/.bench ## time fine-tuning against transformers.Trainer: make bench-train DATA=path/to/folder
 	@$(BIN)/python -m tests.benchmarks.train --data $(or $(DATA),sample)
@@ -50,9 +59,24 @@ bench-serve-soak: $(STAMP) ## serve for ten minutes at 80% of what can be done: 
 bench-serve-curve: $(STAMP) ## throughput and latency from 1 to 256 clients, for the knobs of autoscaling
 	@$(BIN)/python -m tests.benchmarks.serve_curve $(BENCH_SERVE)
 
+bench-judge: $(STAMP) ## measure how surely a bad canary is taken back and an equal one promoted
+	@$(BIN)/python -m tests.benchmarks.judge $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))
+
 $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev,bench]'
 	@touch $@
+
+images: $(STAMP) ## build both images and their bills of materials: make images IMAGE_PREFIX=pigeonhole TAG=0.1.0
+	@PYTHON=$(BIN)/python .ci/images
+
+manifests: $(STAMP) ## render every overlay into build/manifests and check what came out
+	@command -v kubectl > /dev/null || { echo "no kubectl is installed: it brings the kustomize that renders"; exit 2; }
+	@mkdir -p build/manifests
+	@set -e; for folder in kustomize/overlays/*; do \
+	  kubectl kustomize $$folder > build/manifests/$$(basename $$folder).yaml; \
+	  echo "build/manifests/$$(basename $$folder).yaml"; \
+	done
+	@$(BIN)/python -m pytest tests/manifests
 
 lint: $(STAMP) ## check format, style and types
 	@$(BIN)/ruff format --check .
@@ -68,6 +92,6 @@ mlflow: $(STAMP) ## open the MLflow UI on the runs of a folder: make mlflow OUT=
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(OUT))/mlflow.db
 
 clean: ## remove .venv and what demo, test and bench made
-	rm -rf $(VENV) demo out bench build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo out bench build wheels *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 OUT ?= demo

@@ -8,6 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pipelines import rollout
+from pipelines.kubeflow_commands import SCHEDULE, SUBMIT, schedule, submit
 from predictor.errors import InputError
 
 app = typer.Typer(
@@ -19,6 +21,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
 )
+
+app.add_typer(rollout.app, name="rollout")
 
 _RUN = """Train a classifier on this machine.
 
@@ -149,11 +153,13 @@ def tune(
 
 _COMPILE = """Compile the pipelines for Kubeflow.
 
-Writes IR YAML, one file a pipeline.
+Writes IR YAML, one file a pipeline: what submit and schedule take. With --kubernetes it also writes each as the objects
+Pipeline and PipelineVersion, for kubectl apply where Kubeflow keeps its pipelines in Kubernetes.
 
 \b
-Example:
+Examples:
   pigeonhole compile --out build/ir --image registry.example.com/pigeonhole/steps-python@sha256:...
+  pigeonhole compile --out build/ir --kubernetes && kubectl apply -n team-a -f build/ir/kubernetes
 """
 
 
@@ -164,16 +170,24 @@ def compile_(
         str,
         typer.Option(envvar="PIGEONHOLE_STEPS_IMAGE", help="Container image of the steps.  [default: this release's]"),
     ] = "",
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="Write Kubernetes objects, too.")] = False,
 ) -> None:
     """Compile."""
     from components import STEPS_IMAGE
-    from pipelines.compiling import compile_all
+    from pipelines.compiling import compile_all, write_manifests
 
     try:
         files = compile_all(out, image or STEPS_IMAGE)
+        manifests = write_manifests(files) if kubernetes else []
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
-    _print({"files": [str(file) for file in files]})
+    _print(
+        {"files": [str(file) for file in files]} | ({"kubernetes": [str(m) for m in manifests]} if manifests else {})
+    )
+
+
+app.command(help=SUBMIT)(submit)
+app.command(help=SCHEDULE)(schedule)
 
 
 _SERVE = """Serve a model bundle.
@@ -291,9 +305,14 @@ def predict(
 
 
 def main() -> NoReturn:
-    """Run the command line; bad input ends in one sentence and exit code 2."""
+    """Run the command line."""
+    ended(app)
+
+
+def ended(commands: typer.Typer) -> NoReturn:
+    """Run commands and end the process; bad input ends in one sentence and exit code 2."""
     try:
-        app()
+        commands()
     except InputError as error:
         print(f"pigeonhole: {error}", file=sys.stderr)
         sys.exit(2)

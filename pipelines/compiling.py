@@ -1,12 +1,14 @@
-"""From the DAG to the IR YAML that Kubeflow Pipelines takes."""
+"""From the DAG to the IR YAML that Kubeflow Pipelines takes, and to the Kubernetes objects that hold it."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 from kfp import compiler
 
 from components import IMAGE_VARIABLE, STEPS_IMAGE
+from pipelines.package import Package, read_package
 from pipelines.training import training
 
 PIPELINES = {"training": training}
@@ -36,3 +38,38 @@ def _compile(name: str, out: Path, image: str) -> Path:
     aside.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True))
     os.replace(aside, file)
     return file
+
+
+def write_manifests(files: list[Path]) -> list[Path]:
+    """Write each compiled pipeline as Kubernetes objects into the folder `kubernetes` beside it.
+
+    A version has the name that `pigeonhole submit` gives it, so both ways lead to the same one.
+
+    Args:
+        files: what `compile_all` wrote.
+
+    Returns:
+        The files written, two objects in each.
+    """
+    return [_write_manifest(read_package(file)) for file in files]
+
+
+def _write_manifest(package: Package) -> Path:
+    spec, *platform = package.documents
+    version: dict[str, Any] = {"pipelineName": package.pipeline, "displayName": package.version, "pipelineSpec": spec}
+    if platform:
+        version["platformSpec"] = platform[0]
+    objects = [
+        _object("Pipeline", package.pipeline, {"displayName": package.title, "description": package.description}),
+        _object("PipelineVersion", package.version, {**version, "description": f"sha256:{package.digest}"}),
+    ]
+    folder = package.file.parent / "kubernetes"
+    folder.mkdir(exist_ok=True)
+    file, aside = folder / package.file.name, folder / f".{package.file.name}"
+    aside.write_text(yaml.safe_dump_all(objects, sort_keys=True, allow_unicode=True))
+    os.replace(aside, file)
+    return file
+
+
+def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "pipelines.kubeflow.org/v2beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}

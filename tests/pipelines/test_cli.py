@@ -99,6 +99,7 @@ def test_mlflow_holds_the_run_and_its_steps(runs: list[dict[str, Any]]) -> None:
     assert max(row.value for row in epochs) == run.data.metrics["best_validation_accuracy"]
 
 
+@pytest.mark.slow
 def test_the_compiled_file_runs_as_it_is(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
     done = pigeonhole("compile", "--out", tmp_path / "ir")
     (file,) = json.loads(done.stdout)["files"]
@@ -220,7 +221,7 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], message: str) -> None:
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "tune", "compile", "serve", "predict"])
+@pytest.mark.parametrize("command", ["run", "tune", "compile", "submit", "schedule", "serve", "predict"])
 def test_help_has_examples_and_the_options_environment_names(command: str) -> None:
     done = pigeonhole(command, "--help", COLUMNS="200")
     assert done.returncode == 0
