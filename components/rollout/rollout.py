@@ -109,6 +109,7 @@ class Rollout:
     judged: bool = True
     """Whether it is compared before it is promoted; a return to an earlier version is not."""
     weight: int = 0
+    """Percent of the traffic that goes to the canary, or is to."""
     judged_since: float = 0.0
     """When KServe first gave it traffic; 0 before."""
     checks: int = 0
@@ -220,7 +221,7 @@ def advance(rollout: Rollout, seen: Seen) -> Rollout:
         case Phase.FILLING if late:
             return back(rollout, now, f"only {seen.pods} of {service.replicas} pods are ready")
         case Phase.PROMOTING if wanted(rollout, service) is None:
-            return replace(rollout, phase=Phase.PROMOTED, since=now)
+            return replace(rollout, phase=Phase.PROMOTED, since=now, weight=100)
         case Phase.ROLLING_BACK if wanted(rollout, service) is None:
             done = service.standard or service.uri == rollout.stable.uri or _foreign(rollout, service)
             if done:
@@ -237,7 +238,7 @@ def advance(rollout: Rollout, seen: Seen) -> Rollout:
 
 def back(rollout: Rollout, now: float, *reasons: str) -> Rollout:
     """Return the rollout on its way back to the stable version."""
-    return replace(rollout, phase=Phase.ROLLING_BACK, since=now, reasons=reasons)
+    return replace(rollout, phase=Phase.ROLLING_BACK, since=now, weight=0, reasons=reasons)
 
 
 def _judged(rollout: Rollout, seen: Seen, late: bool) -> Rollout:
