@@ -34,6 +34,7 @@ def contrast(
     pad_id: int,
     precision: Precision,
     seed: int,
+    words: tuple[Sequence[Sequence[int]], NDArray[np.int64]] | None = None,
 ) -> None:
     """Train the encoder, in place, to put the texts of a class near each other and those of others far away.
 
@@ -44,6 +45,7 @@ def contrast(
         pad_id: what a batch is padded with.
         precision: how to compute.
         seed: fixes the batches.
+        words: token ids and classes of words, of which each batch gets as many as of texts.
     """
     model.train()
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=_RATE, fused=True)
@@ -52,12 +54,19 @@ def contrast(
     )
     progress = Progress("contrast", STEPS, "steps")
     random = np.random.default_rng(seed)
-    batches = balanced_batches(classes, random)
-    for step, batch in zip(range(STEPS), batches, strict=False):
-        tokens, mask = (torch.from_numpy(part) for part in pad([crop(ids[row], random) for row in batch], pad_id))
-        with precision.autocast():
-            vectors = features(model, tokens, mask, precision)
-        loss = pair_loss(vectors.float(), torch.from_numpy(classes[batch]).to(precision.device))
+    # Texts and words pass the encoder apart: together, words would be padded to the length of texts.
+    sources = [(ids, classes, balanced_batches(classes, random))]
+    if words is not None and len(words[0]):
+        sources.append((*words, balanced_batches(words[1], random)))
+    for step in range(STEPS):
+        vectors, truth = [], []
+        for source, of, batches in sources:
+            batch = next(batches)
+            tokens, mask = (torch.from_numpy(part) for part in pad([crop(source[r], random) for r in batch], pad_id))
+            with precision.autocast():
+                vectors.append(features(model, tokens, mask, precision).float())
+            truth.append(torch.from_numpy(of[batch]))
+        loss = pair_loss(torch.cat(vectors), torch.cat(truth).to(precision.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()

@@ -19,12 +19,16 @@ from components.data.dataset import Split
 from components.progress import Progress, say
 from components.training.contrast import contrast
 from components.training.model import features, load_classifier, load_tokenizer, output_layer, score, write_model
+from components.training.pooling import pools_by_mean
 from components.training.precision import Precision, choose_precision
 from components.training.recipe import Epoch, Recipe
+from components.training.words import WORDS, choose_words, whole_words
 from predictor.engine import pad
 from predictor.text import Encoder
 
 _BATCH = 32
+# What a word counts for in the head, of a text's 1: all words of a class are as 16 texts.
+_WORD = 16 / WORDS
 
 
 def fit_head(
@@ -62,12 +66,21 @@ def fit_head(
     encoder = Encoder(backbone, recipe.max_length)
     ids, classes = encoder(train.texts), np.array(train.label_ids(labels))
     say(f"{precision.name} on {precision.device.type}, since {precision.reason}")
+    word_ids: list[list[int]] = []
+    word_classes = np.empty(0, dtype=np.int64)
     if recipe.method == "few-shot":
+        names = encoder(labels)
+        # The vectors of single words mean something in a sentence encoder only.
+        if pools_by_mean(backbone) and (every := encoder(whole_words(tokenizer))):
+            of_names, of_texts, of_words = (embed(model, part, pad_id, precision) for part in (names, ids, every))
+            chosen, word_classes = choose_words(of_names, of_texts, classes, of_words)
+            word_ids = [every[row] for row in chosen]
         # A label's name is a text of its class, too: one point of accuracy with eight labels a class.
-        ids, classes = [*ids, *encoder(labels)], np.concatenate([classes, np.arange(len(labels))])
-        contrast(model, ids, classes, pad_id, precision, seed)
-    vectors = embed(model, ids, pad_id, precision)
-    fit_logistic(model, vectors, classes)
+        ids, classes = [*ids, *names], np.concatenate([classes, np.arange(len(labels))])
+        contrast(model, ids, classes, pad_id, precision, seed, (word_ids, word_classes))
+    vectors = embed(model, [*ids, *word_ids], pad_id, precision)
+    shares = np.concatenate([np.ones(len(ids)), np.full(len(word_ids), _WORD)])
+    fit_logistic(model, vectors, np.concatenate([classes, word_classes]), shares)
     seconds = time.monotonic() - started
     loss, _, _ = score(model, ids, classes.tolist(), pad_id, precision)
     truth = validation.label_ids(labels)
@@ -107,14 +120,19 @@ def embed(
 
 
 @torch.no_grad()
-def fit_logistic(model: PreTrainedModel, vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> None:
-    """Set the output layer to the logistic regression of `classes` on `vectors`.
+def fit_logistic(
+    model: PreTrainedModel,
+    vectors: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    shares: NDArray[np.float64] | None = None,
+) -> None:
+    """Set the output layer to the logistic regression of `classes` on `vectors`, each row counting for its share.
 
     The vectors are scaled to a mean length of 1 for the fit, which is the length sentence vectors have and what the
     regression's strength is set for; the weights take the scale back.
     """
     scale = 1 / max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
-    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(vectors * scale, classes)
+    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(vectors * scale, classes, shares)
     weight, bias = fitted.coef_ * scale, fitted.intercept_
     if len(weight) == 1:  # of two classes sklearn keeps one row, for the second against the first
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
