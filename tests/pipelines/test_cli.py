@@ -25,22 +25,21 @@ def pigeonhole(*arguments: object, **environment: str) -> subprocess.CompletedPr
     )
 
 
+def trained(data: Path, backbone: Path, out: Path) -> dict[str, Any]:
+    done = pigeonhole(
+        "run", "--data", data, "--backbone", backbone, "--out", out, "--name", "toy", "--min-accuracy", 0.2
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return {**json.loads(done.stdout), "stderr": done.stderr, "code": done.returncode, "out": out}
+
+
 @pytest.fixture(scope="module")
-def runs(data_folder: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Two runs with the same seed, into folders of their own."""
-    results = []
-    for number in range(2):
-        out = tmp_path_factory.mktemp(f"run{number}") / "deep" / "out"
-        done = pigeonhole(
-            "run", "--data", data_folder, "--backbone", backbone, "--out", out, "--name", "toy", "--min-accuracy", 0.2
-        )
-        assert done.returncode in (0, 1), done.stderr
-        results.append({**json.loads(done.stdout), "stderr": done.stderr, "code": done.returncode, "out": out})
-    return results
+def result(data_folder: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run into a folder that is not there yet."""
+    return trained(data_folder, backbone, tmp_path_factory.mktemp("run") / "deep" / "out")
 
 
-def test_a_run_ends_with_all_its_parts(runs: list[dict[str, Any]]) -> None:
-    result = runs[0]
+def test_a_run_ends_with_all_its_parts(result: dict[str, Any]) -> None:
     out: Path = result["out"]
     assert sorted(p.name for p in out.iterdir()) == [
         "bundles", "data", "mlartifacts", "mlflow.db", "report.html", "result.json", "run.log",
@@ -52,44 +51,47 @@ def test_a_run_ends_with_all_its_parts(runs: list[dict[str, Any]]) -> None:
     assert json.loads((out / "result.json").read_text())["accuracy"] == result["accuracy"]
 
 
-def test_the_exit_code_is_the_gates_answer(runs: list[dict[str, Any]]) -> None:
-    assert runs[0]["code"] == (0 if runs[0]["passed"] else 1)
+def test_the_exit_code_is_the_gates_answer(result: dict[str, Any]) -> None:
+    assert result["code"] == (0 if result["passed"] else 1)
 
 
-def test_every_step_is_seen_on_stderr_without_the_runners_noise(runs: list[dict[str, Any]]) -> None:
-    lines = runs[0]["stderr"].splitlines()
+def test_every_step_is_seen_on_stderr_without_the_runners_noise(result: dict[str, Any]) -> None:
+    lines = result["stderr"].splitlines()
     steps = ["collect", "prepare", "train-baseline", "tune", "fine-tune", "export", "evaluate", "gate", "register"]
     assert sorted(line for line in lines if line in steps) == sorted(steps)
     assert any("fine-tune  100%" in line for line in lines)
-    assert "KFP Executor" not in runs[0]["stderr"]
+    assert "KFP Executor" not in result["stderr"]
 
 
-def test_the_same_seed_gives_the_same_data_and_predictions(runs: list[dict[str, Any]]) -> None:
-    one, two = runs
-    assert one["data_digest"] == two["data_digest"]
-    texts = Dataset.load(one["out"] / "data").test.texts
-    answers = [Classifier(Path(run["bundle"])).classify(texts) for run in runs]
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_data_and_predictions(
+    result: dict[str, Any], data_folder: Path, backbone: Path, tmp_path: Path
+) -> None:
+    again = trained(data_folder, backbone, tmp_path / "out")
+    assert result["data_digest"] == again["data_digest"]
+    texts = Dataset.load(result["out"] / "data").test.texts
+    answers = [Classifier(Path(run["bundle"])).classify(texts) for run in (result, again)]
     assert answers[0] == answers[1]
 
 
-def test_accuracy_is_that_of_the_bundle(runs: list[dict[str, Any]]) -> None:
-    test = Dataset.load(runs[0]["out"] / "data").test
-    answers = Classifier(Path(runs[0]["bundle"])).classify(test.texts)
+def test_accuracy_is_that_of_the_bundle(result: dict[str, Any]) -> None:
+    test = Dataset.load(result["out"] / "data").test
+    answers = Classifier(Path(result["bundle"])).classify(test.texts)
     right = sum(answer.label == label for answer, label in zip(answers, test.labels, strict=True))
-    assert runs[0]["accuracy"] == right / len(test)
+    assert result["accuracy"] == right / len(test)
 
 
-def test_mlflow_holds_the_run_and_its_steps(runs: list[dict[str, Any]]) -> None:
+def test_mlflow_holds_the_run_and_its_steps(result: dict[str, Any]) -> None:
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(runs[0]["mlflow"])
+    client = MlflowClient(result["mlflow"])
     version = client.get_model_version_by_alias("toy", "challenger")
     run = client.get_run(str(version.run_id))
-    assert version.tags["bundle_uri"] == run.data.tags["bundle_uri"] == runs[0]["bundle"]
-    assert run.info.status == "FINISHED" and run.data.tags["data_digest"] == runs[0]["data_digest"]
+    assert version.tags["bundle_uri"] == run.data.tags["bundle_uri"] == result["bundle"]
+    assert run.info.status == "FINISHED" and run.data.tags["data_digest"] == result["data_digest"]
     assert run.data.params["profile"] == "fast" and run.data.params["train_rows"]
-    assert run.data.metrics["test_accuracy"] == pytest.approx(runs[0]["accuracy"])
-    assert run.data.metrics["baseline_accuracy"] == pytest.approx(runs[0]["baseline_accuracy"])
+    assert run.data.metrics["test_accuracy"] == pytest.approx(result["accuracy"])
+    assert run.data.metrics["baseline_accuracy"] == pytest.approx(result["baseline_accuracy"])
     nested = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
     steps = {step.info.run_name: step for step in nested}
     assert sorted(steps) == ["baseline", "evaluate", "export", "fine-tune", "prepare", "register"]
@@ -174,8 +176,8 @@ def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failed_run_leaves_earlier_results_as_they_were(runs: list[dict[str, Any]], tmp_path: Path) -> None:
-    out = shutil.copytree(runs[0]["out"], tmp_path / "out")
+def test_a_failed_run_leaves_earlier_results_as_they_were(result: dict[str, Any], tmp_path: Path) -> None:
+    out = shutil.copytree(result["out"], tmp_path / "out")
     before = {p.relative_to(out): p.stat().st_mtime_ns for p in out.rglob("*")}
     assert pigeonhole("run", "--out", out, "--data", tmp_path / "none").returncode == 2
     assert {p.relative_to(out): p.stat().st_mtime_ns for p in out.rglob("*") if p != out} == before
@@ -238,6 +240,7 @@ def test_a_backbone_that_cannot_be_loaded_is_named(data_folder: Path, backbone: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_step_that_breaks_shows_the_end_of_its_log_and_exit_code_3(
     data_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:
