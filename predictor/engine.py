@@ -63,7 +63,7 @@ class OnnxEngine:
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # it keeps a plan for every shape ever seen, and shapes are without number
         # On x86 without VNNI the usual int8 kernel clips sums of two products to 16 bits. So asked, ONNX Runtime takes
-        # one there that does not: the same sums on every CPU, and still 1.4 times the speed of fp32.
+        # one there that does not: the same sums on every CPU, and still faster than fp32.
         options.add_session_config_entry("session.x64quantprecision", "1")
         self.lanes = lanes
         self._pad_token_id = pad_token_id
