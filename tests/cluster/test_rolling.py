@@ -5,15 +5,12 @@ rendered overlay, and has the node's own disk in place of the storage initialize
 """
 
 import http.client
-import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +18,13 @@ import pytest
 from kubernetes import client
 
 from predictor.bundle import Bundle, seal
+from tests.cluster.callers import Callers
 from tests.kserve import Object, Workload, deployment, workloads
 from tests.manifests.conftest import Render
 from tests.manifests.conftest import render as render
 
 pytestmark = pytest.mark.cluster
 IMAGE = f"{os.environ.get('IMAGE_PREFIX', 'pigeonhole')}/predictor:{os.environ.get('TAG', '0.1.0')}"
-_CALLERS = 4
 _PATIENCE_SECONDS = 300
 
 
@@ -73,49 +70,6 @@ def next_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass
-class Callers:
-    """Ask over and over, each time over a connection of its own, as behind a load balancer, and never twice."""
-
-    port: int
-    model: str
-    versions: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
-
-    def __enter__(self) -> "Callers":
-        self._threads = [threading.Thread(target=self._go_on) for _ in range(_CALLERS)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _go_on(self) -> None:
-        while not self._over.wait(0.02):
-            try:
-                self.versions.append(self.ask())
-            except Exception as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
-
-    def ask(self) -> str:
-        """Return the version that answered one text."""
-        body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [f"goal cup {time.time_ns()}"]}]}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.request("POST", f"/v2/models/{self.model}/infer", json.dumps(body))
-            response = connection.getresponse()
-            answer = response.read().decode()
-            assert response.status == 200, f"{response.status} {answer}"
-            return str(json.loads(answer)["model_version"])
-        finally:
-            connection.close()
-
-
 def test_pods_roll_from_one_bundle_to_another_and_nobody_notices(
     node: None, api: client.ApiClient, namespace: str, render: Render, bundle: Path, next_bundle: Path
 ) -> None:
@@ -127,17 +81,18 @@ def test_pods_roll_from_one_bundle_to_another_and_nobody_notices(
     _until_rolled_out(apps, core, namespace, name)
     port = _publish(core, namespace, document)
 
-    with Callers(port, workload.name) as callers:
-        _until(lambda: len(callers.versions) > 50 or callers.failures, "callers are answered")
+    with Callers(port, workload.name, lambda number: lambda: f"goal cup {number} {time.time_ns()}") as callers:
+        _until(lambda: len(callers.answers) > 50, "callers are answered")
         apps.patch_namespaced_deployment(name, namespace, _on_this_node(workload, namespace, next_bundle))
         _until_rolled_out(apps, core, namespace, name)
-        before = len(callers.versions)
-        _until(lambda: len(callers.versions) > before + 50 or callers.failures, "callers are answered")
+        before = len(callers.answers)
+        _until(lambda: len(callers.answers) > before + 50, "callers are answered")
 
-    assert not callers.failures, f"{len(callers.failures)} of {len(callers.versions)}: {callers.failures[:3]}"
+    failures = callers.failures()
+    assert not failures, f"{len(failures)} of {len(callers.answers)}: {failures[:3]}"
     new = Bundle.open(next_bundle).digest
-    assert {new.startswith(version) for version in callers.versions} == {False, True}
-    assert {new.startswith(version) for version in callers.versions[before:]} == {True}
+    assert {new.startswith(version) for _, version in callers.answers} == {False, True}
+    assert {new.startswith(version) for _, version in callers.answers[before:]} == {True}
 
 
 def _on_this_node(workload: Workload, namespace: str, bundle: Path) -> Object:

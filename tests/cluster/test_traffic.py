@@ -3,7 +3,7 @@
 Tests play KServe and nginx plays its gateway, which splits traffic as the InferenceService says.
 """
 
-import http.client
+import itertools
 import json
 import os
 import shutil
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,12 +23,12 @@ import pytest
 
 from components.cluster import Cluster
 from predictor.bundle import Bundle, ServingSpec, seal
+from tests.cluster.callers import Callers
 from tests.cluster.kserve import NAME, Kserve, uri
 from tests.conftest import toy_frame
 from tests.predictor.conftest import Server, start_server
 from tests.prometheus import free_port, needs_prometheus, prometheus
 
-_CALLERS = 4
 _PATIENCE_SECONDS = 180
 _SETTINGS = ["--interval=5", "--step-weight=25", "--max-weight=50", "--min-requests=100", "--deadline=120"]
 
@@ -68,41 +68,11 @@ http {{
 """)
 
 
-@dataclass
-class Callers:
-    """Ask over and over, half of the texts about sports."""
-
-    port: int
-    answers: list[tuple[int, str]] = field(default_factory=list)
-    """Status and version."""
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> "Callers":
-        self._threads = [threading.Thread(target=self._go_on, args=(number,)) for number in range(_CALLERS)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _go_on(self, number: int) -> None:
-        frame = toy_frame(40, number)
-        sports, others = (list(frame.text[keep]) for keep in (frame.label == "Sports", frame.label != "Sports"))
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        count, random = 0, Random(number)  # in turns they would keep step with nginx, whose shares go in turns, too
-        while not self._over.wait(0.02):
-            text = f"{random.choice(random.choice((sports, others)))} {count}"
-            count += 1
-            body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [text]}]}
-            # A connection each: nginx closes kept ones when its shares change, which is no fault of a version.
-            connection.request("POST", f"/v2/models/{NAME}/infer", json.dumps(body), {"Connection": "close"})
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-            self.answers.append((response.status, answer.get("model_version", "")))
-        connection.close()
+def _half_sports(number: int) -> Callable[[], str]:
+    """Half of the texts about sports, and in no order: callers in turns would keep step with nginx's shares."""
+    frame, random, count = toy_frame(40, number), Random(number), itertools.count()
+    sports, others = (list(frame.text[keep]) for keep in (frame.label == "Sports", frame.label != "Sports"))
+    return lambda: f"{random.choice(random.choice((sports, others)))} {next(count)}"
 
 
 @dataclass
@@ -122,9 +92,6 @@ class Town:
         out, said = process.communicate(timeout=_PATIENCE_SECONDS)
         assert out, said
         return process.returncode, json.loads(out)
-
-    def failures(self) -> list[tuple[int, str]]:
-        return [answer for answer in self.callers.answers if answer[0] != 200]
 
 
 @pytest.fixture
@@ -155,7 +122,7 @@ def town(cluster: Cluster, kubeconfig: Path, bundle: Path, tmp_path: Path) -> It
             kserve = Kserve(cluster)
             kserve.install(versions[0])
             stack.callback(_at_work(kserve, gateway))
-            callers = stack.enter_context(Callers(gateway.port))
+            callers = stack.enter_context(Callers(gateway.port, NAME, _half_sports))
             environment = {
                 **os.environ, "KUBECONFIG": str(kubeconfig), "PIGEONHOLE_NAMESPACE": cluster.namespace,
                 "PIGEONHOLE_PROMETHEUS": url, "PYTHONWARNINGS": "ignore",
@@ -231,7 +198,7 @@ def test_an_equal_canary_gets_all_traffic_though_its_judge_is_killed(town: Calla
         time.sleep(1)
         before = len(there.callers.answers)
         _until(lambda: len(there.callers.answers) > before + 50, "callers are answered")
-    assert not there.failures() and {version for _, version in there.callers.answers[before:]} == {there.canary}
+    assert not there.callers.failures() and {version for _, version in there.callers.answers[before:]} == {there.canary}
 
 
 @pytest.mark.parametrize(
