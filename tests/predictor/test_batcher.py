@@ -1,91 +1,18 @@
 import asyncio
-import queue
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from predictor.batcher import Batch, Batcher, TokenBudget
-from predictor.errors import Draining, InternalError, Overloaded, TooLarge
-from predictor.line import Ids, Line, Text
-
-WIDE = TokenBudget(queue=10_000, batch=64, texts=4, padding=64)
-
-
-class FakeEngine:
-    """Says of each text its length and sum, keeps every batch, and fails on a text with the id 666."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Ids]] = []
-
-    def __call__(self, ids: Sequence[Ids]) -> NDArray[np.float32]:
-        self.batches.append(list(ids))
-        if any(666 in text for text in ids):
-            raise RuntimeError("cannot say 666")
-        return np.array([[len(text), sum(text)] for text in ids], dtype=np.float32)
-
-
-class GatedEngine(FakeEngine):
-    """Runs a batch only when told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def __call__(self, ids: Sequence[Ids]) -> NDArray[np.float32]:
-        self.gate.get(timeout=30)
-        return super().__call__(ids)
-
-    def open(self) -> None:
-        for _ in range(10_000):
-            self.gate.put(None)
-
-
-def batcher_of(engine: FakeEngine, lanes: int = 1, budget: TokenBudget = WIDE) -> Batcher:
-    return Batcher(engine, lanes, budget, lambda key, row: None, lambda batch: None)
-
-
-async def ask(batcher: Batcher, texts: Sequence[Ids], keys: Sequence[bytes | None] | None = None) -> list[list[float]]:
-    with batcher.call(len(texts)) as call:
-        batcher.submit(call, list(zip(range(len(texts)), texts, keys or [None] * len(texts), strict=True)))
-        rows = await call.rows()
-        return [[float(value) for value in row] for row in rows]
+from predictor.errors import Draining, InternalError
+from predictor.line import Ids
+from tests.predictor.batching import WIDE, FakeEngine, GatedEngine, ask, batcher_of, played, until
 
 
 def expected(texts: Sequence[Ids]) -> list[list[float]]:
     return [[len(text), sum(text)] for text in texts]
-
-
-def nothing_is_left(batcher: Batcher) -> None:
-    assert (batcher.waiting_texts, batcher.waiting_tokens, batcher.open_calls) == (0, 0, 0)
-    assert not batcher._line._by_length and not batcher._flights
-    assert not batcher._batches_out
-
-
-def played(batcher: Batcher, script: Callable[[], Awaitable[None]]) -> None:
-    """Run a script, then see that the batcher is as it was."""
-
-    async def whole() -> None:
-        await script()
-        while batcher._batches_out:  # batches of callers that have gone
-            await asyncio.sleep(0)
-        nothing_is_left(batcher)
-
-    try:
-        asyncio.run(whole())
-    finally:
-        batcher.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never came true")
 
 
 TEXTS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), min_size=1, max_size=25)
@@ -157,39 +84,6 @@ def test_what_nobody_waits_for_any_more_is_not_run() -> None:
 
     played(batcher, script)
     assert engine.batches == [[[1]], [[4]]]
-
-
-def line_of(*lengths: int) -> Line:
-    line = Line()
-    line.add([Text([1] * length, None, 0, number, 0.0) for number, length in enumerate(lengths)])
-    return line
-
-
-def taken(line: Line, most: int, tokens: int, padding: int) -> list[int]:
-    return [len(text.ids) for text in line.next_batch(most, tokens, padding)]
-
-
-def test_waiting_texts_run_with_those_of_like_length() -> None:
-    line = line_of(9, 2, 10, 3, 11, 1, 8, 2)
-    assert [taken(line, 4, 64, 64) for _ in range(2)] == [[8, 9, 10, 11], [1, 2, 2, 3]]
-    assert (len(line), line.tokens) == (0, 0)
-
-
-def test_a_batch_is_filled_to_its_last_token_and_no_further() -> None:
-    line = line_of(4, 4, 4, 5)
-    assert taken(line, 9, 12, 64) == [4, 4, 4]
-    assert (len(line), line.tokens) == (1, 5)
-    assert taken(line, 9, 1, 64) == [5]  # too long for any batch: alone
-    assert (len(line), line.tokens) == (0, 0)
-
-
-def test_a_text_joins_where_the_padding_it_brings_is_worth_it() -> None:
-    assert taken(line_of(10, 12), 9, 512, 2) == [10, 12]
-    assert taken(line_of(10, 12), 9, 512, 1) == [10]
-    assert taken(line_of(10, 7), 9, 512, 3) == [7, 10]
-    assert taken(line_of(10, 7), 9, 512, 2) == [10]
-    line = line_of(10, 10, 10, 11)  # the longer one would pad three
-    assert [taken(line, 9, 512, 2) for _ in range(2)] == [[10, 10, 10], [11]]
 
 
 def test_a_full_batch_is_laid_ready_while_the_lanes_run_and_no_more() -> None:
@@ -301,85 +195,6 @@ def test_whoever_shares_a_text_of_a_large_request_does_not_wait_for_its_turn() -
         await small
         engine.open()
         await large
-
-    played(batcher, script)
-
-
-def test_the_queue_is_bounded_in_tokens() -> None:
-    engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
-
-    async def script() -> None:
-        running = asyncio.create_task(ask(batcher, [[1] * 4]))
-        await until(lambda: batcher._batches_out == 1)
-        waiting = asyncio.create_task(ask(batcher, [[2] * 8]))
-        await until(lambda: batcher.waiting_tokens == 8)
-        with pytest.raises(Overloaded) as refused:
-            await ask(batcher, [[3] * 3])
-        assert refused.value.retry_after >= 1
-        for texts in ([[4] * 11], [[4]] * 11):
-            with pytest.raises(TooLarge, match="over 10 tokens"):
-                await ask(batcher, texts)
-        assert batcher.waiting_tokens == 8
-        engine.open()
-        await asyncio.gather(running, waiting)
-        assert await ask(batcher, [[3] * 3]) == [[3, 9]]
-
-    played(batcher, script)
-
-
-def test_the_queue_may_be_filled_to_the_last_token() -> None:
-    engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
-
-    async def script() -> None:
-        running = asyncio.create_task(ask(batcher, [[1]]))
-        await until(lambda: batcher._batches_out == 1)
-        waiting = [asyncio.create_task(ask(batcher, [[2] * 7])), asyncio.create_task(ask(batcher, [[3] * 3]))]
-        await until(lambda: batcher.waiting_tokens == 10)
-        with pytest.raises(Overloaded):
-            await ask(batcher, [[4]])
-        engine.open()
-        await asyncio.gather(running, *waiting)
-        assert await ask(batcher, [[5] * 10]) == [[10, 50]]
-
-    played(batcher, script)
-
-
-def test_who_asks_for_what_waits_already_takes_no_room() -> None:
-    engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
-
-    async def script() -> None:
-        running = asyncio.create_task(ask(batcher, [[1]]))
-        await until(lambda: batcher._batches_out == 1)
-        same = [asyncio.create_task(ask(batcher, [[2] * 8], [b"2"])) for _ in range(3)]
-        await until(lambda: batcher.open_calls == 4)
-        assert batcher.waiting_tokens == 8
-        engine.open()
-        assert await asyncio.gather(running, *same) == [[[1, 1]], *[[[8, 16]]] * 3]
-
-    played(batcher, script)
-
-
-def test_the_longer_the_queue_the_later_a_refused_caller_comes_again() -> None:
-    engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
-
-    async def script() -> None:
-        batcher._seconds_a_token = 2.0
-        running = asyncio.create_task(ask(batcher, [[1]]))
-        await until(lambda: batcher._batches_out == 1)
-        asked, waits = [running], []
-        for tokens, waiting in ((4, 4), (5, 9)):
-            asked.append(asyncio.create_task(ask(batcher, [[2] * tokens])))
-            await until(lambda want=waiting: batcher.waiting_tokens == want)  # type: ignore[misc]
-            with pytest.raises(Overloaded) as refused:
-                await ask(batcher, [[3] * 8])
-            waits.append(refused.value.retry_after)
-        assert waits == [8, 18] and "in 18 s" in str(refused.value)
-        engine.open()
-        await asyncio.gather(*asked)
 
     played(batcher, script)
 
