@@ -233,6 +233,8 @@ def history(name: Name, namespace: Namespace = "") -> None:
     with _on_stderr():
         cluster = connect(namespace)
         service, record = read(cluster, name), load(cluster, name)
+    # A version may have come back; its last entry is the one that serves.
+    serving = max((place for place, e in enumerate(record.history) if e.version.uri == service.uri), default=None)
     rows = [
         {
             "version": entry.version.name,
@@ -240,9 +242,9 @@ def history(name: Name, namespace: Namespace = "") -> None:
             "outcome": entry.outcome,
             "ended": _time(entry.ended),
             "reasons": list(entry.reasons),
-            "serves": entry.version.uri == service.uri,
+            "serves": place == serving,
         }
-        for entry in record.history
+        for place, entry in enumerate(record.history)
     ]
     _print({"service": name, "versions": rows})
 

@@ -84,8 +84,9 @@ def _begin(
     now = clock.now()
     revision = str(service.revisions.get("latestRolledoutRevision", ""))
     rollout = Rollout(
-        version_at(service.uri), version, Phase.PREPARING, now, now, settings, judged, stable_revision=revision
-    )
+        version_at(service.uri), version, Phase.PREPARING, now, now, settings, judged, stable_revision=revision,
+        reasons=() if judged else (_BY_HAND,),
+    )  # fmt: skip
     try:
         save(cluster, service, record.with_rollout(rollout))
     except Conflict as error:

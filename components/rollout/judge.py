@@ -118,8 +118,10 @@ def _mix(windows: Sequence[Window], tolerance: Tolerance, a_request: float) -> C
     logs = {
         label: log_evidence(_tables(windows, _answered(label), _texts, a_request), EITHER) for label in sorted(labels)
     }
-    worst = max(logs, key=lambda label: logs[label])
-    stable, canary = _shares(windows, _answered(worst), _texts)
+    shares = {label: _shares(windows, _answered(label), _texts) for label in logs}
+    # While nothing speaks for a difference, the one that moved most is told.
+    worst = max(logs, key=lambda label: (max(logs[label], 0.0), abs(shares[label][0] - shares[label][1])))
+    stable, canary = shares[worst]
     moved = abs(canary - stable) > max(tolerance.mix * stable, 0.01)
     text = f"{worst} is answered to {canary:.1%} of texts, was to {stable:.1%}"
     return _check("class mix", mean_evidence(list(logs.values())), moved, text)

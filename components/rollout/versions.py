@@ -39,11 +39,13 @@ def check_bundle(version: Version) -> None:
             digest = hashlib.sha256(file.read()).hexdigest()
     except FileNotFoundError as error:
         raise InputError(f"there is no bundle at {version.uri}: give the address of one, or store it again") from error
+    except ImportError as error:
+        raise InputError(
+            f"{version.uri} wants a driver ({error}): install it; the one for s3:// comes with pigeonhole[s3]"
+        ) from error
     except Exception as error:  # each storage has errors of its own
         reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise InputError(
-            f"{version.uri} cannot be read ({reason}): check the address, its driver and its key"
-        ) from error
+        raise InputError(f"{version.uri} cannot be read ({reason}): check the address and its key") from error
     if not digest.startswith(version.name):
         raise InputError(
             f"the bundle at {version.uri} has the digest {digest[:12]}, not that of its name: store it again"

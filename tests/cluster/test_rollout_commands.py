@@ -70,6 +70,11 @@ def test_start_status_promote_history_rollback(kserve: Kserve, call: Any) -> Non
     ]
     code, end, _ = call("rollback", NAME, "--to", A)
     assert code == 0 and end["phase"] == "promoted" and call("status", NAME)[1]["serves"] == A
+    assert [(v["version"], v["reasons"], v["serves"]) for v in call("history", NAME)[1]["versions"]] == [
+        (A, [], False),
+        (B, ["promoted by hand"], False),
+        (A, ["rolled back by hand"], True),
+    ]
 
 
 def test_a_judge_without_prometheus_goes_back_and_says_no(kserve: Kserve, call: Any) -> None:

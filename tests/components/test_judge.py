@@ -53,6 +53,15 @@ def test_what_is_proven_but_within_the_tolerance_is_no_harm() -> None:
     assert verdict.checks[0].evidence > 1000 and not verdict.checks[0].harm
 
 
+def test_while_all_is_well_the_category_that_moved_most_is_told() -> None:
+    found = windows(STABLE, [10] * 3, RATE, INTERVAL, 1)
+    with_a_rare_one = [
+        replace(w, stable=replace(w.stable, predictions={**w.stable.predictions, "Weather": 0.0})) for w in found
+    ]
+    (check,) = (c for c in judge(with_a_rare_one).checks if c.signal == "class mix")
+    assert not check.harm and not check.reason.startswith("Weather")
+
+
 def test_a_better_canary_is_no_harm() -> None:
     assert harms(replace(STABLE, errors=0.0, median=0.015, unsure=0.0)) == set()
 
