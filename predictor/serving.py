@@ -71,6 +71,7 @@ class LiveClassifier:
         self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
         self._preparing = 0
+        self._inline = asyncio.Lock()
         metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
 
     async def probabilities(self, texts: Sequence[str], timeout: float | None = None) -> NDArray[np.float32]:
@@ -109,6 +110,9 @@ class LiveClassifier:
     async def _enter(self, call: Call, texts: Sequence[str]) -> None:
         """Answer a call's texts from the cache, and queue the others."""
         if sum(map(len, texts)) <= _INLINE_CHARS:
+            # One a round of the loop: when a crowd comes at once, health and answers get their turn in between.
+            await self._inline.acquire()
+            asyncio.get_running_loop().call_soon(self._inline.release)
             await self._queue(call, texts, len(texts), _here)
             return
         if self._preparing == _PREPARING:

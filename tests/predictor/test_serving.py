@@ -93,6 +93,27 @@ def test_short_texts_are_tokenised_on_the_spot_and_long_ones_in_threads() -> Non
     played(script)
 
 
+def test_when_a_crowd_comes_at_once_others_get_their_turn_between_two_texts() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        async def health() -> None:
+            while len(classifier.encoder.seen) < 50:
+                counts.append(len(classifier.encoder.seen))
+                await asyncio.sleep(0)
+
+        counts: list[int] = []
+        crowd = [asyncio.create_task(live.probabilities([f"text {n}"])) for n in range(50)]
+        watching = asyncio.create_task(health())
+        for place in (1, 2, 20):  # who goes while it waits for its turn does not keep it
+            crowd[place].cancel()
+        late = asyncio.create_task(live.probabilities(["three", "more"]))
+        later = asyncio.create_task(live.probabilities(["texts"]))
+        await asyncio.gather(*crowd, watching, late, later, return_exceptions=True)
+        assert set(range(1, 48)) <= set(counts)
+        np.testing.assert_array_equal(late.result(), answers(["three", "more"]))
+
+    played(script)
+
+
 def test_a_text_asked_again_is_answered_without_tokenising_or_running_it() -> None:
     async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
         first = await live.probabilities(["a b", "c d", "e"])
