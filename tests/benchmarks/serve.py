@@ -37,10 +37,11 @@ from tests.benchmarks.serving.rounds import (
     Texts,
     best_setting,
     client,
+    lone,
     measure,
     served,
 )
-from tests.benchmarks.serving.rows import against_bare, against_peers, by_itself
+from tests.benchmarks.serving.rows import against_bare, against_peers, by_itself, one_client
 from tests.benchmarks.serving.servers import (
     MODEL,
     OURS,
@@ -57,6 +58,8 @@ from tests.benchmarks.work import Shape
 SEED = 42
 LONE = 200
 """Texts of the single client."""
+PASSES = 7
+"""Of these texts, through the server and through the bare engine."""
 ANSWERS = "our answer cache is off (--cache-entries 0)"
 
 
@@ -98,10 +101,13 @@ def main() -> None:
     with client() as send:
         peers, missing = _peers(send, asked.peers, bundle, texts, asked.seconds)
         rounds, bares, peak = _rounds(send, ours(bundle), peers, asked.url, bundle, texts, asked)
-        print(f"each of {len(texts.all):,} texts alone and in mixed calls", flush=True)
         with served(ours(bundle)) as running:
+            print(f"{len(texts.lone)} texts one by one, {PASSES} times, with and without the server", flush=True)
+            singles = lone(send, running, bundle, texts.lone, PASSES)
+            print(f"each of {len(texts.all):,} texts alone and in mixed calls", flush=True)
             changed, moved = alone_and_mixed(send, running.host, running.port, MODEL, texts.all)
     rows = against_peers(rounds)
+    rows += one_client(singles)
     rows += against_bare(rounds["ours"], bares, peak, Shape.of(bundle), _lengths(bundle, texts))
     rows += by_itself(rounds["ours"])
     rows.append(row("labels that change in mixed calls", f"of {len(texts.all):,}", changed, goal=0, at_most=True))
@@ -142,7 +148,7 @@ def _rounds(
         print(f"round {number + 1} of {asked.rounds}", flush=True)
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             peaks.append(process.submit(int8_peak).result())
-            bares.append(process.submit(run_bare, bundle, texts.all, texts.lone, asked.seconds).result())
+            bares.append(process.submit(run_bare, bundle, texts.all, asked.seconds).result())
         print(f"  {bares[-1].ids_ready:7.1f} texts/s in the bare engine, {bares[-1].tokenising:.1f} with tokenising")
         with served(mine) as running:
             note("ours", running)

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from tests.benchmarks.serving.load import Load, drive, get, post
+from tests.benchmarks.serving.rounds import Lone
+from tests.benchmarks.serving.rows import one_client
 from tests.benchmarks.serving.servers import elsewhere
 from tests.benchmarks.work import Shape
 
@@ -100,6 +105,12 @@ def test_probes_are_counted_apart() -> None:
         got = drive(Load("127.0.0.1", port, requests(b"a"), 2, seconds=0.3, probe=get("127.0.0.1", "/health")))
     assert len(got.probes) == seen[b"/health"] > 0
     assert len(got.latencies) == seen[b"a"]
+
+
+def test_single_texts_are_compared_with_the_engines_usual_time_for_the_same_text() -> None:
+    bare = np.array([[1.0, 10.0], [1.0, 10.0], [4.0, 10.0]])  # once the machine was busy
+    median, p99, seconds = one_client(Lone(np.array([[1.5, 12.0]] * 3), bare))
+    assert [median.ours, p99.ours, p99.peer, seconds.ours] == pytest.approx([1.35, 1.5, 3.85, 12_000]) and p99.met
 
 
 def test_a_text_of_53_tokens_is_so_many_operations(tmp_path: Path) -> None:

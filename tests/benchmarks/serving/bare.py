@@ -3,6 +3,7 @@
 Both are called in a process of their own.
 """
 
+import functools
 import os
 import random
 import time
@@ -16,37 +17,44 @@ from numpy.typing import NDArray
 
 from predictor.bundle import Bundle
 from predictor.classifier import BATCH
-from predictor.engine import available_cpus, load_engine
+from predictor.engine import Engine, available_cpus, load_engine
 from predictor.text import Encoder
-
-_PASSES = 5
 
 
 @dataclass(frozen=True)
 class Bare:
     """What the engine does by itself, all lanes at work."""
 
-    alone: NDArray[np.float64]
-    """Seconds of each of the texts that one client asks, one after the other, ids ready: medians of five passes."""
     ids_ready: float
     """Texts a second in batches of like length."""
     tokenising: float
     """The same with cleaning and tokenising each batch."""
 
 
-def run_bare(bundle_folder: Path, texts: list[str], lone: list[str], seconds: float) -> Bare:
-    """Measure the engine a server would start; `lone` are the texts of the single client."""
+@functools.cache
+def _loaded(bundle_folder: Path) -> tuple[Engine, Encoder]:
+    """Return what a server would start, warm."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     bundle = Bundle.open(bundle_folder)
     engine = load_engine(bundle, bundle.spec.precision)
     encoder = Encoder(bundle_folder, bundle.spec.max_length, bundle.spec.cleaning)
+    engine(encoder(["a text to warm up with " * 8] * BATCH))
+    return engine, encoder
+
+
+def one_by_one(bundle_folder: Path, texts: list[str]) -> NDArray[np.float64]:
+    """Return the seconds that each text takes, one after the other, ids ready."""
+    engine, encoder = _loaded(bundle_folder)
+    return np.array([_timed(engine, row) for row in encoder(texts)])
+
+
+def run_bare(bundle_folder: Path, texts: list[str], seconds: float) -> Bare:
+    """Measure the engine a server would start."""
+    engine, encoder = _loaded(bundle_folder)
     ids = encoder(texts)
     order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     random.Random(0).shuffle(batches)  # else the seconds would end among the short ones
-    engine([ids[place] for place in order[-BATCH:]])
-    rows = encoder(lone)
-    alone = np.median([[_timed(engine, row) for row in rows] for _ in range(_PASSES)], axis=0)
 
     def ready(batch: list[int]) -> None:
         engine([ids[place] for place in batch])
@@ -56,7 +64,7 @@ def run_bare(bundle_folder: Path, texts: list[str], lone: list[str], seconds: fl
 
     with ThreadPoolExecutor(engine.lanes) as pool:
         rates = [_rate(pool, engine.lanes, work, batches, seconds) for work in (ready, tokenising)]
-    return Bare(alone, *rates)
+    return Bare(*rates)
 
 
 def _timed(engine: Callable[[Sequence[Sequence[int]]], object], row: list[int]) -> float:

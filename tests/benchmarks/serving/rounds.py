@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.benchmarks.serving.bare import one_by_one
 from tests.benchmarks.serving.load import Load, Outcome, drive
 from tests.benchmarks.serving.servers import Running, Server, Setting, Unavailable, installed, started
 
@@ -79,6 +83,28 @@ def measure(send: Send, running: Running, texts: Texts, seconds: float) -> Measu
     calls = send(Load(host, port, running.requests(texts.calls), CALLERS, seconds)) if running.server.many else None
     crowd = send(Load(host, port, singles, CROWD, seconds, probe=running.probe))
     return Measured(one, many, steady, crowd, calls, running.resident if running.pid else 0)
+
+
+@dataclass(frozen=True)
+class Lone:
+    """Seconds of single texts, each asked when the one before is answered, of shape (passes, texts)."""
+
+    ours: NDArray[np.float64]
+    bare: NDArray[np.float64]
+    """The engine without a server."""
+
+
+def lone(send: Send, running: Running, bundle: Path, texts: list[str], passes: int) -> Lone:
+    """Ask the server and the bare engine in turns, so that what slows the machine down slows both."""
+    requests = running.requests([[text] for text in texts])
+    send(Load(running.host, running.port, requests, 1))
+    ours, bare = [], []
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        for _ in range(passes):
+            bare.append(process.submit(one_by_one, bundle, texts).result())
+            got = send(Load(running.host, running.port, requests, 1))
+            ours.append(got.latencies[np.argsort(got.numbers)])
+    return Lone(np.array(ours), np.array(bare))
 
 
 @dataclass(frozen=True)

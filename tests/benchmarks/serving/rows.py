@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from predictor.engine import available_cpus
 from tests.benchmarks.serving.bare import Bare
-from tests.benchmarks.serving.rounds import CALL, Measured
+from tests.benchmarks.serving.rounds import CALL, Lone, Measured
 from tests.benchmarks.table import Row, row
 from tests.benchmarks.work import Shape
 
@@ -45,15 +45,7 @@ def against_peers(rounds: dict[str, list[Measured]]) -> list[Row]:
 def against_bare(mine: list[Measured], bares: list[Bare], peak: float, shape: Shape, lengths: list[int]) -> list[Row]:
     """Compare ours with what the engine does without a server, and with what the cores multiply without a model."""
     rows = []
-    slower = [np.quantile(got.one.latencies / bare.alone[got.one.numbers], 0.99) for got, bare in _pairs(mine, bares)]
-    alone = [1e3 * float(np.quantile(bare.alone[got.one.numbers], 0.99)) for got, bare in _pairs(mine, bares)]
-    idle = _median([1e3 * got.one.quantile(0.99) for got in mine])
     name = "bare engine"
-    rows.append(
-        row("1 client, p99 of the time over the engine's for the same text", "ms", idle, _median(alone), name,
-            value=_median(slower), goal=1.6, at_most=True)
-    )  # fmt: skip
-    rows.append(row("1 client, p99", "ms", idle, _median(alone), name, value=idle / _median(alone)))
     calls, singles = [_texts_a_second(got) for got in mine], [got.many.rate for got in mine]
     engines = {
         f"{name}, ids ready": [bare.ids_ready for bare in bares],
@@ -76,6 +68,20 @@ def against_bare(mine: list[Measured], bares: list[Bare], peak: float, shape: Sh
     return rows
 
 
+def one_client(lone: Lone) -> list[Row]:
+    """Compare single texts with the engine's usual time for the same text: what a server adds, and what the machine."""
+    usual = np.median(lone.bare, axis=0)
+    ours, engine = lone.ours / usual, lone.bare / usual
+    rows = [
+        row(f"1 client, {what} of the time over the engine's median for the same text", "times",
+            float(np.quantile(ours, share)), float(np.quantile(engine, share)), "bare engine", goal=goal, at_most=True)
+        for what, share, goal in (("median", 0.5, None), ("p99", 0.99, 1.6))
+    ]  # fmt: skip
+    p99 = [1e3 * float(np.quantile(seconds, 0.99)) for seconds in (lone.ours, lone.bare)]
+    rows.append(row("1 client, p99", "ms", p99[0], p99[1], "bare engine", value=p99[0] / p99[1]))
+    return rows
+
+
 def by_itself(mine: list[Measured]) -> list[Row]:
     """Say what is wanted of ours whatever others do."""
     steady = _median([1e3 * got.steady.quantile(0.99) for got in mine])
@@ -89,10 +95,6 @@ def by_itself(mine: list[Measured]) -> list[Row]:
         row("memory", "MiB", _median([got.resident / 2**20 for got in mine])),
         row("the client's share with 32 clients", "cores", _median([got.many.client_cores for got in mine])),
     ]
-
-
-def _pairs(mine: list[Measured], bares: list[Bare]) -> list[tuple[Measured, Bare]]:
-    return list(zip(mine, bares, strict=True))
 
 
 def _failed(rounds: list[Measured]) -> float:
