@@ -108,15 +108,13 @@ class TextClassifier(Model):  # type: ignore[misc]
         )
 
     async def __call__(
-        self, body: Any, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
+        self, body: InferRequest, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
     ) -> tuple[Any, dict[str, str]]:
-        """Answer a gRPC request; KServe's own HTTP routes are not reached.
+        """Answer a gRPC request: KServe's own HTTP routes, which call this with other verbs, are not reached.
 
         Raises:
             Refusal: there is no answer.
         """
-        if not isinstance(body, InferRequest) or not body.from_grpc or verb != InferenceVerb.PREDICT:
-            raise NotImplementedError("only inference is served here")
         answer = await self._answer(
             "grpc",
             lambda: read_grpc(body),

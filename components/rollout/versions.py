@@ -3,9 +3,8 @@
 import hashlib
 import re
 
-import fsspec
-
 from components.rollout.rollout import Version
+from components.staging import read_text
 from predictor.bundle import SPEC_FILE
 from predictor.errors import InputError
 
@@ -34,18 +33,10 @@ def check_bundle(version: Version) -> None:
     scheme = version.uri.partition("://")[0]
     if scheme in _INSIDE:
         return
-    try:
-        with fsspec.open(f"{version.uri.rstrip('/')}/{SPEC_FILE}", "rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
-    except FileNotFoundError as error:
-        raise InputError(f"there is no bundle at {version.uri}: give the address of one, or store it again") from error
-    except ImportError as error:
-        raise InputError(
-            f"{version.uri} wants a driver ({error}): install it; the one for s3:// comes with pigeonhole[s3]"
-        ) from error
-    except Exception as error:  # each storage has errors of its own
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise InputError(f"{version.uri} cannot be read ({reason}): check the address and its key") from error
+    content = read_text(f"{version.uri.rstrip('/')}/{SPEC_FILE}")
+    if not content:
+        raise InputError(f"there is no bundle at {version.uri}: give the address of one, or store it again")
+    digest = hashlib.sha256(content.encode()).hexdigest()
     if not digest.startswith(version.name):
         raise InputError(
             f"the bundle at {version.uri} has the digest {digest[:12]}, not that of its name: store it again"

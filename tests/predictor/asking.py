@@ -30,9 +30,8 @@ def answers_v1(server: Server) -> list[tuple[str, float]]:
 
 
 def answers_v2(server: Server) -> list[tuple[str, float]]:
-    body = (
-        httpx.post(f"{server.http}/v2/models/toy/infer", json={"inputs": [tensor_of(TEXTS)]}).raise_for_status().json()
-    )
+    request = {"inputs": [tensor_of(TEXTS)]}
+    body = httpx.post(f"{server.http}/v2/models/toy/infer", json=request).raise_for_status().json()
     data = {output["name"]: output["data"] for output in body["outputs"]}
     return list(zip(data["label"], data["confidence"], strict=True))
 
@@ -74,9 +73,8 @@ def answers_grpc(server: Server) -> list[tuple[str, float]]:
 
 def answers_grpc_raw(server: Server) -> list[tuple[str, float]]:
     tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(TEXTS)])
-    answer = ask_grpc(
-        server, pb.ModelInferRequest(model_name="toy", inputs=[tensor], raw_input_contents=[packed(TEXTS)])
-    )
+    request = pb.ModelInferRequest(model_name="toy", inputs=[tensor], raw_input_contents=[packed(TEXTS)])
+    answer = ask_grpc(server, request)
     assert [output.name for output in answer.outputs] == ["label", "confidence"]
     labels, confidence = answer.raw_output_contents
     return list(zip(unpacked(labels), np.frombuffer(confidence, dtype="<f4").tolist(), strict=True))

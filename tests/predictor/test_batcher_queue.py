@@ -8,10 +8,12 @@ from predictor.batcher import TokenBudget
 from predictor.errors import Overloaded, TooLarge
 from tests.predictor.batching import GatedEngine, ask, batcher_of, played, until
 
+NARROW = TokenBudget(queue=10, batch=64, texts=4, padding=64)
+
 
 def test_the_queue_is_bounded_in_tokens() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
+    batcher = batcher_of(engine, budget=NARROW)
 
     async def script() -> None:
         running = asyncio.create_task(ask(batcher, [[1] * 4]))
@@ -34,7 +36,7 @@ def test_the_queue_is_bounded_in_tokens() -> None:
 
 def test_the_queue_may_be_filled_to_the_last_token() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
+    batcher = batcher_of(engine, budget=NARROW)
 
     async def script() -> None:
         running = asyncio.create_task(ask(batcher, [[1]]))
@@ -52,7 +54,7 @@ def test_the_queue_may_be_filled_to_the_last_token() -> None:
 
 def test_who_asks_for_what_waits_already_takes_no_room() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
+    batcher = batcher_of(engine, budget=NARROW)
 
     async def script() -> None:
         running = asyncio.create_task(ask(batcher, [[1]]))
@@ -68,7 +70,7 @@ def test_who_asks_for_what_waits_already_takes_no_room() -> None:
 
 def test_the_longer_the_queue_the_later_a_refused_caller_comes_again() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine, budget=TokenBudget(queue=10, batch=64, texts=4, padding=64))
+    batcher = batcher_of(engine, budget=NARROW)
 
     async def script() -> None:
         batcher._seconds_a_token = 2.0

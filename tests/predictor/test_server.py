@@ -76,6 +76,17 @@ def test_nobody_can_take_the_model_away(server: Server) -> None:
     assert answers_v1(server)
 
 
+def test_a_version_by_number_is_a_501_without_a_traceback(server: Server) -> None:
+    got = httpx.get(f"{server.http}/v2/models/toy/versions/1")
+    assert got.status_code == 501 and "versioning" in got.json()["error"]
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_explaining_is_not_served(server: Server) -> None:
+    got = httpx.post(f"{server.http}/v1/models/toy:explain", json={"instances": ["x"]})
+    assert got.status_code == 404 and "nothing is served at /v1/models/toy:explain" in got.json()["error"]
+
+
 def test_an_unknown_model_is_a_404(server: Server) -> None:
     got = httpx.post(f"{server.http}/v1/models/other:predict", json={"instances": ["x"]})
     assert got.status_code == 404 and "other" in got.json()["error"]
