@@ -29,7 +29,7 @@ demo: $(STAMP) ## train on the sample, serve it, ask it over V1, V2 and gRPC (ab
 	@$(BIN)/python -m pipelines.demo demo
 
 test: $(STAMP) ## run the tests
-	@$(BIN)/python -m pytest -m "not slow and not cluster and not images"
+	@$(BIN)/python -m pytest -m "not slow and not cluster and not images" --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP) ## run the proofs that take minutes: training in several processes, a search that is killed
 	@$(BIN)/python -m pytest -m slow

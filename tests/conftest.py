@@ -1,6 +1,7 @@
 """Shared parts: a tiny backbone that trains in seconds, data, and a bundle made by the real steps."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +36,13 @@ def toy_frame(rows_a_class: int, seed: int) -> pd.DataFrame:
     frame = pd.DataFrame(rows).sample(frac=1.0, random_state=seed).reset_index(drop=True)
     frame["text"] += [f" {n}" for n in range(len(frame))]
     return frame
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse two tests of one name: pytest-xdist would run one of them and not say so."""
+    twice = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if twice:
+        raise pytest.UsageError(f"several tests are called {', '.join(twice)}: give each a name of its own")
 
 
 @pytest.fixture
