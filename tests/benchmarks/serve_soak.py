@@ -22,6 +22,7 @@ from tests.benchmarks.table import publish, row
 
 _SATURATED = 20.0
 _EVERY = 2.0
+_GOAL = 0.5
 
 
 def main() -> None:
@@ -44,6 +45,9 @@ def main() -> None:
         afterwards = client.submit(drive, full[1]).result().rate
     sent = len(outcome.latencies) + sum(outcome.errors.values())
     seconds, sizes = zip(*memory, strict=True)
+    # The same texts come round again and again: where most stretches are fast, the slow ones are the machine's.
+    stretches = np.array_split(outcome.latencies, max(1, round(6 * asked.minutes)))
+    fast = sum(len(part) > 0 and bool(np.quantile(part, 0.99) <= _GOAL) for part in stretches) / len(stretches)
     slope = float(np.polyfit(seconds, sizes, 1)[0])
     publish(
         "serve-soak",
@@ -53,7 +57,8 @@ def main() -> None:
             # Where they are far apart, the machine was not the same throughout, and 80% was not 80%.
             row("saturation before and after", "requests/s", saturation, afterwards, "afterwards"),
             row("p50", "ms", 1e3 * outcome.quantile(0.5)),
-            row("p99", "ms", 1e3 * outcome.quantile(0.99), goal=500, at_most=True),
+            row("p99", "ms", 1e3 * outcome.quantile(0.99), goal=1e3 * _GOAL, at_most=True),
+            row("stretches of ten seconds within that p99", "%", 100 * fast),
             row("slowest", "ms", 1e3 * outcome.quantile(1.0)),
             row("errors", "of all requests", sum(outcome.errors.values()), goal=0, at_most=True),
             row("memory at the start", "MiB", memory[0][1]),
