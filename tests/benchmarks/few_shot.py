@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
 
 from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
@@ -52,6 +53,8 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=8, help="a class")
     parser.add_argument("--draws", type=int, default=10)
     asked = parser.parse_args()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     data = prepare(collect(asked.data), 42)
     backbone = resolve_backbone("minilm")
     figures: list[float] = []

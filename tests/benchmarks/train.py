@@ -12,7 +12,6 @@ its accuracy is that of the same batches padded to their longest text, which is 
 import argparse
 import contextlib
 import io
-import logging
 import statistics
 import tempfile
 import time
@@ -30,6 +29,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from transformers.utils import logging
 
 from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
@@ -152,7 +152,8 @@ def main() -> None:
     parser.add_argument("--data", default="sample", help="as for pigeonhole run")
     parser.add_argument("--rows", type=int, default=3000, help="rows to train on for the accuracy")
     asked = parser.parse_args()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     data = prepare(collect(asked.data), SEED)
     backbone = resolve_backbone("minilm")
     timed = data.train.sample(ROUND_ROWS, SEED)
