@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=8, help="a class")
     parser.add_argument("--draws", type=int, default=10)
     asked = parser.parse_args()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     data = prepare(collect(asked.data), 42)
     backbone = resolve_backbone("minilm")
     figures: list[float] = []

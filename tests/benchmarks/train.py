@@ -152,8 +152,8 @@ def main() -> None:
     parser.add_argument("--data", default="sample", help="as for pigeonhole run")
     parser.add_argument("--rows", type=int, default=3000, help="rows to train on for the accuracy")
     asked = parser.parse_args()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     data = prepare(collect(asked.data), SEED)
     backbone = resolve_backbone("minilm")
     timed = data.train.sample(ROUND_ROWS, SEED)

@@ -95,7 +95,8 @@ BAD_HTTP = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "status", "sentence"), BAD_HTTP)
+# Named by what is answered: what is sent is long, and gzip writes the time into it.
+@pytest.mark.parametrize(("sent", "status", "sentence"), BAD_HTTP, ids=[f"{case[1]} {case[2]}" for case in BAD_HTTP])
 def test_bad_http_gets_a_sentence(server: Server, sent: bytes, status: int, sentence: str) -> None:
     ((got, headers, body),) = said(server, sent)
     assert got == status and sentence in body["error"]

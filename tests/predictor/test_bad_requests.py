@@ -38,7 +38,7 @@ V1_BAD = [
 ]
 
 
-@pytest.mark.parametrize(("body", "message"), V1_BAD)
+@pytest.mark.parametrize(("body", "message"), V1_BAD, ids=[message for _, message in V1_BAD])
 def test_bad_v1_requests_get_a_400_that_helps(server: Server, body: bytes, message: str) -> None:
     got = httpx.post(f"{server.http}/v1/models/toy:predict", content=body, headers={"content-type": "application/json"})
     assert got.status_code == 400, got.text

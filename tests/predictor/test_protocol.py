@@ -164,7 +164,11 @@ def test_more_than_all_classes_is_all_classes() -> None:
     assert json.loads(body)["outputs"][0]["shape"] == [2, 3]
 
 
-@pytest.mark.parametrize("body", [b'{"instances": ["\\ud800"]}', b"[" * 100_000, b'{"instances": ' + b"[" * 5000])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"instances": ["\\ud800"]}', b"[" * 100_000, b'{"instances": ' + b"[" * 5000],
+    ids=["surrogate", "nested", "nested instances"],
+)
 def test_lone_surrogates_and_nesting_without_end_are_no_json(body: bytes) -> None:
     with pytest.raises(BadRequest, match="not JSON"):
         read_v1(body)
