@@ -190,8 +190,8 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
     server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)
-    # A caller's mistake is in the answer and the counters; a traceback of it in the log helps nobody. KServe raises
-    # NotImplementedError for the paths of a model's versions, which it answers with 501.
+    # A caller's mistake is in the answer and the counters; a traceback of it in the log helps nobody. The last of
+    # these is KServe's own refusal of /v2/models/NAME/versions/N, which it answers with 501: nothing here is undone.
     expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady, NotImplementedError)
     logging.getLogger("kserve").addFilter(lambda record: not _caused_by(record, expected))
     for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access"):
