@@ -37,6 +37,11 @@ from predictor.errors import InputError
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUNTIME = "torch-distributed"
 SECRET = "pigeonhole-storage"
+# The one replicated job of that runtime, and its container.
+_NODE = "node"
+# What the restricted pod security standard wants and the runtime does not say.
+_POD_SECURITY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+_CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 # Said of the storage and no secret, so copied as they are.
 _COPIED = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -87,7 +92,21 @@ def train_job(name: str, image: str, machines: Machines, arguments: Mapping[str,
                 # Both: without requests Trainer 2.3 takes numProcPerNode for 1.
                 "resourcesPerNode": {"requests": resources, "limits": resources},
             },
+            "runtimePatches": [_security()],
         },
+    }
+
+
+def _security() -> dict[str, Any]:
+    """Return the patch of the runtime that gives its pods a security context; Trainer wants an owner with a domain."""
+    pod = {
+        "securityContext": _POD_SECURITY,
+        "containers": [{"name": _NODE, "securityContext": _CONTAINER_SECURITY}],
+    }
+    job = {"name": _NODE, "template": {"spec": {"template": {"spec": pod}}}}
+    return {
+        "manager": "pigeonhole/fine-tune",
+        "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}},
     }
 
 

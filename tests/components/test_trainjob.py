@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from components.training.component import fine_tune
 from components.training.trainjob import Machines, run_to_end, train_job, train_on_cluster
 from pipelines.local import run_training
 from predictor.errors import InputError
+from tests.pod_security import violations
 
 PATH = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
 ARGUMENTS = {"data": "s3://b/data", "out": "s3://b/out", "backbone": "minilm"}
@@ -95,6 +97,19 @@ def test_the_job_is_what_trainer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     job = train_job("pigeonhole-1", "image", Machines(2, gpus=4), ARGUMENTS)
     # The models drop unknown fields: what comes back whole was known in full.
     assert models.TrainerV1alpha1TrainJob.from_dict(job).to_dict() == job
+
+
+def test_its_pods_keep_to_the_restricted_standard() -> None:
+    # The runtime torch-distributed, as Kubeflow Trainer 2.3 installs it; patches are merged by name.
+    runtime: dict[str, Any] = {"containers": [{"name": "node", "image": "pytorch/pytorch"}]}
+    (patch,) = _job()["spec"]["runtimePatches"]
+    (job,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert [job["name"], *(container["name"] for container in pod["containers"])] == ["node", "node"]
+    merged = {**runtime, **pod, "containers": [{**runtime["containers"][0], **pod["containers"][0]}]}
+    assert violations(runtime) and violations(merged) == []
+    # Trainer's webhook refuses an owner without a domain.
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[\w.~-]+", patch["manager"])
 
 
 def test_its_containers_run_the_program_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
