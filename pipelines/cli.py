@@ -131,7 +131,10 @@ def tune(
     seed: Annotated[int, typer.Option(envvar="PIGEONHOLE_SEED", help="Fixes split, rows and dropout.")] = 42,
     out: Annotated[Path, typer.Option(envvar="PIGEONHOLE_OUT", help="Folder for a local search.")] = Path("out/tune"),
     namespace: Annotated[
-        str, typer.Option(envvar="PIGEONHOLE_NAMESPACE", help="Where trials run.  [default: the kubeconfig's]")
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_NAMESPACE", help="Where trials run.  [default: the file's, or the kubeconfig's]"
+        ),
     ] = "",
     timeout: Annotated[
         float, typer.Option(envvar="PIGEONHOLE_TIMEOUT", min=0, help="Seconds to wait for a cluster.")

@@ -19,7 +19,7 @@ from components.data.sources import SAMPLE, collect
 from components.training.backbone import EMBEDDED, resolve_backbone
 from components.training.recipe import PROFILES, training_rows
 from components.tuning.checking import check_experiment, read_experiment
-from components.tuning.cluster import SearchFailed, search_on_cluster, with_data
+from components.tuning.cluster import SearchFailed, namespace_of, search_on_cluster, with_data
 from components.tuning.experiment import Outcome
 from components.tuning.journal import opened_journal
 from components.tuning.recording import recorder
@@ -85,7 +85,7 @@ def tune_on_cluster(file: Path, namespace: str, timeout: float, data: str, value
 
     Args:
         file: the Experiment.
-        namespace: where the trials run; empty for the kubeconfig's.
+        namespace: where the trials run; empty for the one that the file names, or else the kubeconfig's.
         timeout: the most seconds to wait.
         data: where the trials find the dataset artifact; empty for what the file has.
         values: from flag of the trial's command to its value; empty for what the file has.
@@ -97,9 +97,8 @@ def tune_on_cluster(file: Path, namespace: str, timeout: float, data: str, value
     document = with_data(read_experiment(file), data, values)
     with redirect_stdout(sys.stderr):
         try:
-            outcome = search_on_cluster(
-                connect(namespace, ", or search on this machine with --local"), document, timeout
-            )
+            cluster = connect(namespace or namespace_of(document), ", or search on this machine with --local")
+            outcome = search_on_cluster(cluster, document, timeout)
         except SearchFailed as error:
             outcome = Outcome(False, str(error), "", None, {}, {}, {})
     return {**_result(outcome), "seconds": round(time.monotonic() - started, 1)}

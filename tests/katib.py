@@ -24,6 +24,8 @@ class FakeCluster:
     seen: list[tuple[str, str]] = field(default_factory=list)
     posted: list[dict[str, Any]] = field(default_factory=list)
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, str] | None = None
+    """Of the namespace; None where the caller may not read it."""
 
 
 def refusal(code: int, message: str, **details: Any) -> tuple[int, dict[str, Any]]:
@@ -61,6 +63,10 @@ def serving(cluster: FakeCluster, kubeconfig: Path) -> Iterator[FakeCluster]:
 
         def do_GET(self) -> None:
             name = self.path.removeprefix(f"{root}/")
+            if self.path.startswith("/api/v1/namespaces/"):
+                found = {"kind": "Namespace", "metadata": {"labels": cluster.labels}}
+                self._answer(*(refusal(403, "no") if cluster.labels is None else (200, found)))
+                return
             cluster.seen.append(("GET", self.path))
             if name not in cluster.experiments:
                 self._answer(*refusal(404, "not found", name=name))

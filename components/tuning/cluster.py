@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any
 
+from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -20,6 +21,7 @@ from predictor.errors import InputError
 
 _GROUP, _VERSION, _PLURAL = "kubeflow.org", "v1beta1", "experiments"
 _DATA_VOLUME = "dataset"
+_STANDARD = "pod-security.kubernetes.io/enforce"
 # From the names in an Experiment's status to ours.
 _COUNTS = {
     "succeeded": ("trialsSucceeded",),
@@ -58,6 +60,11 @@ def with_data(experiment: Experiment, data: str, values: Mapping[str, str]) -> d
     return document
 
 
+def namespace_of(document: Mapping[str, Any]) -> str:
+    """Return the namespace that an Experiment names, empty where it names none."""
+    return str(document["metadata"].get("namespace") or "")
+
+
 def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: float, interval: float = 10.0) -> Outcome:
     """Post an Experiment, follow it to its end, and delete it, also when something goes wrong.
 
@@ -68,10 +75,11 @@ def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: fl
         interval: seconds between two looks.
 
     Raises:
-        InputError: the cluster refuses, or has no Katib.
+        InputError: the cluster refuses, has no Katib, or would refuse Katib's own pods in the namespace.
         SearchFailed: Katib says that the search failed, no trial told the objective, or the time is up.
     """
     experiment = check_experiment(document)
+    _check_standard(cluster, experiment)
     body = deepcopy(dict(document))
     name = f"{experiment.name}-{uuid.uuid4().hex[:8]}"
     body["metadata"] = {**body["metadata"], "name": name, "namespace": cluster.namespace}
@@ -86,6 +94,23 @@ def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: fl
             return _followed(cluster, experiment, name, time.monotonic() + timeout, interval, timeout)
         finally:
             _delete(cluster, name)
+
+
+def _check_standard(cluster: Cluster, experiment: Experiment) -> None:
+    """Look whether the namespace lets Katib's own pods in: where it does not, Katib waits for them and says nothing."""
+    try:
+        found = CoreV1Api(cluster.api.api_client).read_namespace(cluster.namespace, _request_timeout=REQUEST_SECONDS)
+    except (ApiException, HTTPError):
+        return  # not allowed to look, or the server is away: posting the experiment will tell
+    if (found.metadata.labels or {}).get(_STANDARD) != "restricted":
+        return
+    refuses = f"namespace {cluster.namespace} enforces the restricted pod security standard, which refuses"
+    if experiment.early_stopping:
+        raise InputError(
+            f"{refuses} the pod of Katib's early stopping: search in a namespace that enforces baseline, such as "
+            "pigeonhole-search"
+        )
+    say(f"{refuses} Katib's own pods unless its configuration gives them a security context: no trial starts then")
 
 
 def _followed(

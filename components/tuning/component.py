@@ -34,7 +34,7 @@ def tune(
         backbone: the encoder the trials fine-tune.
         max_length: tokens a text is cut at.
         seed: fixes the trials' rows, initial heads and dropout.
-        namespace: where the trials run; empty for the step's own.
+        namespace: where the trials run; empty for the one that the experiment names, or else the step's own.
         timeout_seconds: the longest the search may take.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
@@ -52,7 +52,7 @@ def tune(
     from components.registry.tracking import tracked_step
     from components.termination import one_sentence
     from components.tuning.checking import parse_experiment
-    from components.tuning.cluster import search_on_cluster, with_data
+    from components.tuning.cluster import namespace_of, search_on_cluster, with_data
 
     with one_sentence(), tracked_step("tune", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         values = {
@@ -62,7 +62,7 @@ def tune(
             "--seed": str(seed),
         }
         document = with_data(parse_experiment(experiment), dataset.uri, values)
-        outcome = search_on_cluster(connect(namespace), document, timeout_seconds)
+        outcome = search_on_cluster(connect(namespace or namespace_of(document)), document, timeout_seconds)
         mlflow.log_params(outcome.assignments)
         mlflow.log_metrics(dict(outcome.metrics))
         step.headline(tags={"best_trial": outcome.best_trial})

@@ -18,10 +18,11 @@ from components.tuning.checking import check_experiment, read_experiment
 from components.tuning.cluster import SearchFailed, search_on_cluster, with_data
 from components.tuning.component import tune
 from components.tuning.experiment import Outcome, primary_container
+from pipelines.tuning import tune_on_cluster
 from predictor.errors import InputError
 from tests.components.test_tuning_experiment import MANIFEST
 from tests.katib import DONE, NAMESPACE, RUNNING, FakeCluster, condition, refusal, serving
-from tests.tuning import document, experiment
+from tests.tuning import document, experiment, written
 
 
 @pytest.fixture
@@ -108,6 +109,38 @@ def test_refusals_are_sentences(cluster: FakeCluster, answer: tuple[int, Any], m
     assert not isinstance(caught.value, SearchFailed) and "\n" not in str(caught.value)
 
 
+def test_a_namespace_that_refuses_katibs_pods_is_not_searched_in(cluster: FakeCluster) -> None:
+    cluster.labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    stopping = {"algorithmName": "medianstop"}
+    with pytest.raises(
+        InputError, match=r"^namespace team-a enforces the restricted .* early stopping: search in a name"
+    ) as caught:
+        search(earlyStopping=stopping)
+    assert not isinstance(caught.value, SearchFailed) and cluster.seen == []
+    for labels in ({"pod-security.kubernetes.io/enforce": "baseline"}, {}, None):
+        cluster.labels = labels
+        assert search(earlyStopping=stopping).assignments
+
+
+def test_a_namespace_that_may_refuse_katibs_pods_is_searched_in(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    assert search().assignments  # without early stopping, Katib's configuration decides
+    assert "refuses Katib's own pods unless" in capsys.readouterr().out
+
+
+def test_a_search_goes_to_the_namespace_that_its_file_names(cluster: FakeCluster, tmp_path: Path) -> None:
+    named = document()
+    named["metadata"]["namespace"] = "elsewhere"
+    file = written(tmp_path, named)
+    with pytest.raises(InputError, match="the cluster has no Katib"):  # the stand-in has it in one namespace only
+        tune_on_cluster(file, "", 20, "s3://b/d", {})
+    assert cluster.seen[0] == ("POST", "/apis/kubeflow.org/v1beta1/namespaces/elsewhere/experiments")
+    assert tune_on_cluster(file, NAMESPACE, 20, "s3://b/d", {})["succeeded"]
+    assert cluster.posted[-1]["metadata"]["namespace"] == NAMESPACE
+
+
 def test_no_cluster_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(InputError, match=r"no cluster can be had from .*none .*: set KUBECONFIG, or search here"):
@@ -167,7 +200,7 @@ def test_the_step_searches_with_the_runs_own_settings(cluster: FakeCluster, own_
     found = tune.python_func(
         dataset=dsl.Dataset(uri="s3://bucket/dataset"), experiment=MANIFEST.read_text(), profile="full",
         hyperparameters={"epochs": "3", "learning_rate": "1"}, backbone="distilbert-base-uncased", max_length=64,
-        seed=7, pipeline_run="one", mlflow_tracking_uri=own_tracking,
+        namespace=NAMESPACE, seed=7, pipeline_run="one", mlflow_tracking_uri=own_tracking,
     )  # fmt: skip
     assert found == {"epochs": "3", "learning_rate": "0.0123"}
     client = MlflowClient(own_tracking)
