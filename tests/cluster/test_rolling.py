@@ -19,7 +19,7 @@ from kubernetes import client
 
 from predictor.bundle import Bundle, seal
 from tests.cluster.callers import Callers
-from tests.kserve import Object, Workload, deployment, workloads
+from tests.kserve import MODEL_VOLUME, Object, Workload, deployment, workloads
 from tests.manifests.conftest import Render
 from tests.manifests.conftest import render as render
 
@@ -99,11 +99,13 @@ def _on_this_node(workload: Workload, namespace: str, bundle: Path) -> Object:
     document = deepcopy(deployment(workload))
     document["metadata"]["namespace"] = namespace
     pod = document["spec"]["template"]["spec"]
-    pod["volumes"].append({"name": "bundle", "hostPath": {"path": str(bundle), "type": "Directory"}})
+    del pod["initContainers"]
+    (model,) = [volume for volume in pod["volumes"] if volume["name"] == MODEL_VOLUME]
+    del model["emptyDir"]
+    model["hostPath"] = {"path": str(bundle), "type": "Directory"}
     (container,) = pod["containers"]
     container["image"] = IMAGE
     container["imagePullPolicy"] = "Never"
-    container["volumeMounts"].append({"name": "bundle", "mountPath": "/mnt/models", "readOnly": True})
     # Three pods at a time on a machine of two CPUs.
     container["resources"]["requests"] = {"cpu": "100m", "memory": "256Mi"}
     return document
