@@ -12,7 +12,7 @@ from components import STEPS_IMAGE
 from pipelines.cli import app
 from predictor.server import GRACE_SECONDS
 from tests.conftest import ROOT
-from tests.kserve import workloads
+from tests.kserve import Object, workloads
 from tests.manifests.conftest import OVERLAYS, STANDARD_OVERLAYS, Render, of_kind
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
@@ -29,20 +29,23 @@ def test_objects_say_what_they_belong_to(render: Render, name: str) -> None:
     for document in render(name):
         labels = document["metadata"]["labels"]
         assert labels["app.kubernetes.io/name"] == "pigeonhole", document["metadata"]
+        if document["kind"] == "Namespace":
+            continue  # Kubeflow's object storage wants it to be part of something else
         assert labels["app.kubernetes.io/part-of"] == "pigeonhole"
-        assert labels["app.kubernetes.io/component"] in {"predictor", "steps", "network", "monitoring"}
+        assert labels["app.kubernetes.io/component"] in {"predictor", "steps", "search", "network", "monitoring"}
         if document["kind"] in {"InferenceService", "PodDisruptionBudget"}:
             assert labels["app.kubernetes.io/instance"] == document["metadata"]["name"]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_objects_lie_in_the_namespace_that_comes_with_them(render: Render, name: str) -> None:
-    (namespace,) = of_kind(render(name), "Namespace")
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+def test_objects_lie_in_the_namespaces_that_come_with_them(render: Render, name: str) -> None:
+    of_the_cluster = {"Namespace", "ClusterServingRuntime", "ClusterStorageContainer"}
     for document in render(name):
-        where = document["metadata"].get("namespace")
-        of_the_cluster = document["kind"] in {"Namespace", "ClusterServingRuntime", "ClusterStorageContainer"}
-        assert where == (None if of_the_cluster else namespace["metadata"]["name"]), document["metadata"]
+        kind, where = document["kind"], document["metadata"].get("namespace")
+        places: set[str | None] = {None if kind in of_the_cluster else "pigeonhole"}
+        if kind in {"NetworkPolicy", "Role", "RoleBinding"}:
+            places.add("pigeonhole-search")
+        assert where in places, document["metadata"]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -200,24 +203,33 @@ def test_prometheus_finds_the_pods_and_their_port(render: Render, name: str) -> 
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_accounts_may_do_what_they_must_and_no_more(render: Render, name: str) -> None:
-    accounts = {o["metadata"]["name"] for o in of_kind(render(name), "ServiceAccount")}
-    roles = {o["metadata"]["name"]: o["rules"] for o in of_kind(render(name), "Role")}
-    may: dict[str, set[tuple[str, str]]] = {account: set() for account in accounts}
-    for binding in of_kind(render(name), "RoleBinding"):
-        for subject in binding["subjects"]:
-            assert subject["name"] in accounts
-            for rule in roles[binding["roleRef"]["name"]]:
-                assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
-                assert "secrets" not in rule["resources"] or rule["resourceNames"]
-                may[subject["name"]] |= {(kind, verb) for kind in rule["resources"] for verb in rule["verbs"]}
+    may = _rights(render(name), "pigeonhole")
     steps, rollout = may["pigeonhole-steps"], may["pigeonhole-rollout"]
-    assert {("experiments", "create"), ("trainjobs", "delete")} <= steps
+    assert {("trainjobs", "create"), ("trainjobs", "delete")} <= steps
     assert not [verb for kind, verb in steps if kind == "inferenceservices"]
     assert ("inferenceservices", "patch") in rollout
     added = rollout - steps
     assert {kind for kind, verb in added if verb not in {"get", "list"}} <= {"inferenceservices", "configmaps"}
     assert not may["pigeonhole-predictor"]
+    searching = _rights(render(name), "pigeonhole-search")
+    wanted = {("namespaces", "get"), *(("experiments", verb) for verb in ("create", "get", "delete"))}
+    assert searching == {"pigeonhole-steps": wanted, "pigeonhole-rollout": wanted, "pigeonhole-predictor": set()}
     assert not of_kind(render(name), "ClusterRole") + of_kind(render(name), "ClusterRoleBinding")
+
+
+def _rights(objects: list[Object], namespace: str) -> dict[str, set[tuple[str, str]]]:
+    """What each account may do in a namespace, as kind and verb."""
+    may: dict[str, set[tuple[str, str]]] = {o["metadata"]["name"]: set() for o in of_kind(objects, "ServiceAccount")}
+    here = [o for o in objects if o["metadata"].get("namespace") == namespace]
+    roles = {o["metadata"]["name"]: o["rules"] for o in of_kind(here, "Role")}
+    for binding in of_kind(here, "RoleBinding"):
+        for subject in binding["subjects"]:
+            assert subject["namespace"] == "pigeonhole"
+            for rule in roles[binding["roleRef"]["name"]]:
+                assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+                assert "secrets" not in rule["resources"] or rule["resourceNames"]
+                may[subject["name"]] |= {(kind, verb) for kind in rule["resources"] for verb in rule["verbs"]}
+    return may
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -12,6 +12,18 @@ from tests.pod_security import violations
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
+def test_namespaces_say_what_the_platform_looks_for(render: Render, name: str) -> None:
+    labels = {o["metadata"]["name"]: o["metadata"]["labels"] for o in of_kind(render(name), "Namespace")}
+    assert set(labels) == {"pigeonhole", "pigeonhole-search"}
+    standards = {place: found["pod-security.kubernetes.io/enforce"] for place, found in labels.items()}
+    assert standards == {"pigeonhole": "restricted", "pigeonhole-search": "baseline"}
+    # Whom SeaweedFS lets in, where runs get their credentials, and where trials get their metrics read.
+    assert {found["app.kubernetes.io/part-of"] for found in labels.values()} == {"kubeflow-profile"}
+    assert labels["pigeonhole"]["pipelines.kubeflow.org/enabled"] == "true"
+    assert labels["pigeonhole-search"]["katib.kubeflow.org/metrics-collector-injection"] == "enabled"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_pods_keep_to_the_restricted_standard_and_more(render: Render, name: str) -> None:
     for workload in workloads(render(name)):
         security = workload.container["securityContext"]
@@ -55,3 +67,13 @@ def test_bundles_may_lie_wherever_kserve_fetches_from(render: Render, address: s
 def test_trials_keep_to_the_restricted_standard() -> None:
     experiment = yaml.safe_load((ROOT / "manifests/katib/experiment.yaml").read_text())
     assert violations(experiment["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]) == []
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_search_goes_where_katibs_own_pods_may_run(render: Render, name: str) -> None:
+    experiment = yaml.safe_load((ROOT / "manifests/katib/experiment.yaml").read_text())
+    standards = {
+        o["metadata"]["name"]: o["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        for o in of_kind(render(name), "Namespace")
+    }
+    assert standards[experiment["metadata"]["namespace"]] == "baseline"
