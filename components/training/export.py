@@ -7,6 +7,7 @@ import logging
 import platform
 import shutil
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -64,8 +65,8 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     say("exporting ONNX fp32 and int8")
     to_onnx(out, out / MODEL_FILES["fp32"])
     encoder = Encoder(out, recipe["max_length"])
-    step = max(1, len(dataset.train) // CALIBRATION_ROWS)  # evenly spread, in case the rows have an order
-    calibration = encoder(dataset.train.texts[::step][:CALIBRATION_ROWS])
+    texts = dataset.train.texts
+    calibration = encoder([texts[row] for row in spread(dataset.train.labels, CALIBRATION_ROWS)])
     to_int8(out / MODEL_FILES["fp32"], calibration, out / MODEL_FILES["int8"])
     ids = encoder(dataset.validation.texts)
     truth = np.array(dataset.validation.label_ids(dataset.labels))
@@ -73,9 +74,10 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     onnx_names: tuple[Precision, ...] = ("fp32", "int8")
     engines = {name: OnnxEngine(out / MODEL_FILES[name], pad_id, lanes) for name in onnx_names}
     scored = {name: _score(name, engine, ids, truth) for name, engine in engines.items()}
-    some = ids[:_AGREEMENT_ROWS]
+    compared = spread(dataset.validation.labels, _AGREEMENT_ROWS)
+    some = [ids[row] for row in compared]
     torch_logits = _run("torch", TorchEngine(out, pad_id), some)
-    same = _agreement(torch_logits, scored["fp32"].logits[: len(some)])
+    same = _agreement(torch_logits, scored["fp32"].logits[compared])
     if same < LEAST_AGREEMENT:
         raise RuntimeError(
             f"the ONNX graph agrees with PyTorch on {same:.1%} of {len(some)} rows only: the export is broken"
@@ -113,6 +115,13 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
         files={},
     )
     return seal(out, spec)
+
+
+def spread(labels: Sequence[str], rows: int) -> list[int]:
+    """Return the positions of at most `rows` rows, each class in its share, whatever the order of the rows."""
+    by_class = np.argsort(np.array(labels), kind="stable")
+    count = min(rows, len(labels))
+    return sorted(by_class[np.arange(count) * len(labels) // count].tolist())
 
 
 def choose(fp32: float, int8: float, rows: int) -> tuple[Precision, str]:

@@ -1,11 +1,16 @@
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import (
     AutoModelForSequenceClassification,
@@ -15,9 +20,11 @@ from transformers import (
     RobertaConfig,
 )
 
-from components.data.dataset import Dataset
-from components.training.export import batch_shift, to_onnx
+from components.data.dataset import Dataset, Split
+from components.training import export as exporting
+from components.training.export import batch_shift, export, spread, to_onnx
 from components.training.quantize import activation_ranges, to_int8
+from components.training.recipe import HISTORY_FILE
 from predictor.bundle import Bundle
 from predictor.engine import OnnxEngine
 from predictor.text import Encoder
@@ -112,6 +119,41 @@ def test_a_range_covers_all_rows_and_no_padding(graph: Path) -> None:
     each = [activation_ranges(model, {tensor}, [row])[tensor] for row in rows(5, 4)]
     low, high = activation_ranges(model, {tensor}, rows(5, 4))[tensor]
     assert (low, high) == (min(low for low, _ in each), max(high for _, high in each))
+
+
+@given(st.integers(1, 700), st.lists(st.integers(1, 400), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_chosen_rows_hold_every_class_in_its_share(wanted: int, sizes: list[int], random: Random) -> None:
+    labels = [f"class {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    if random.random() < 0.5:  # as files come, sorted and not
+        random.shuffle(labels)
+    chosen = spread(labels, wanted)
+    assert chosen == sorted(set(chosen)) and len(chosen) == min(wanted, len(labels))
+    for label in set(labels):
+        share = len(chosen) * labels.count(label) / len(labels)
+        assert abs(sum(labels[row] == label for row in chosen) - share) < 1
+
+
+def test_int8_is_calibrated_on_rows_of_every_class(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_class = Split(dataset.train.frame.sort_values("label", kind="stable"))
+    seen: list[list[int]] = []
+
+    def stop(model: Path, calibration: list[list[int]], file: Path) -> None:
+        seen.extend(calibration)
+        raise InterruptedError
+
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: None)
+    monkeypatch.setattr(exporting, "to_int8", stop)
+    monkeypatch.setattr(
+        exporting, "CALIBRATION_ROWS", len(by_class) * 2 // 3
+    )  # a stride of 1 would end before the last
+    with pytest.raises(InterruptedError):
+        export(checkpoint, replace(dataset, train=by_class), 0.5, "toy", tmp_path)
+    spec_length = json.loads((checkpoint / HISTORY_FILE).read_text())["recipe"]["max_length"]
+    last = by_class.frame[by_class.frame["label"] == dataset.labels[-1]]["text"].tolist()
+    found = [row for row in Encoder(tmp_path, spec_length)(last) if row in seen]
+    assert len(found) >= len(last) // 2
 
 
 def test_nothing_to_work_on_is_an_error(graph: Path, tmp_path: Path) -> None:
