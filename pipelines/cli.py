@@ -45,7 +45,7 @@ def run(
         str,
         typer.Option(
             envvar="PIGEONHOLE_DATA",
-            help="sample; a folder with train and test files (.csv, .parquet, gzip too; columns text, label); hf:NAME.",
+            help="sample; a folder with train and test files (.csv, .jsonl, .parquet, gzip too; text, label); hf:NAME.",
         ),
     ] = "sample",
     profile: Annotated[
@@ -287,7 +287,7 @@ def predict(
     ] = "classifier",
     protocol: Annotated[str, typer.Option(envvar="PIGEONHOLE_PROTOCOL", help="v1, v2 or grpc.")] = "v2",
     input_: Annotated[
-        Path | None, typer.Option("--input", help="A file of texts: .csv, .parquet (gzip too), .jsonl, .txt.")
+        Path | None, typer.Option("--input", help="A file of texts: .csv, .jsonl, .parquet, .txt, gzip too.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Where its rows go with their labels: .csv, .parquet, .jsonl.")

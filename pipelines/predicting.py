@@ -1,11 +1,13 @@
 """Labels for texts of the command line or of a file, from a predictor that runs somewhere."""
 
+import csv
 import json
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from components.data.sources import read_table
+from components.data.cells import as_json, as_texts
+from components.data.tables import SUFFIXES, read_lines, read_table
 from pipelines.asking import Answers, Server, ask
 from predictor.errors import InputError
 
-READ = (".csv", ".csv.gz", ".jsonl", ".parquet", ".parquet.gz", ".txt")
+READ = (*SUFFIXES, ".txt", ".txt.gz")
 WRITTEN = (".csv", ".jsonl", ".parquet")
-_LABEL, _CONFIDENCE = "predicted_label", "confidence"
+_ADDED = ("predicted_label", "confidence")
 
 
 def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
@@ -42,13 +45,15 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     Args:
         server: the predictor.
         source: CSV, Parquet or JSON lines with a column `text`, or plain text, a line each; other columns are kept.
+            Predictions that an earlier call wrote are replaced by the new ones.
         target: a CSV, Parquet or JSON lines file; it appears when it is whole.
 
     Returns:
         `output`, `rows`, `labels` (how often each was given), `model`, `model_version` and `seconds`.
 
     Raises:
-        InputError: a file cannot be read or written, a text is missing, or the server refuses one.
+        InputError: a file cannot be read or written, a text is missing, a column of the file would be overwritten, or
+            the server refuses a text.
         ServerFailed: the server does not answer.
     """
     started = time.monotonic()
@@ -57,10 +62,12 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     if not target.parent.is_dir():
         raise InputError(f"--output {target} cannot be written: {target.parent} is no folder")
     frame = _read(source)
+    _check_columns(frame, source)
+    frame["text"] = as_texts(frame["text"], str(source), "text")
     texts = frame["text"].tolist()
     _check(texts, f"{source}, row")
     answers = _asked(server, texts)
-    frame[_LABEL], frame[_CONFIDENCE] = answers.labels, answers.confidences
+    frame[_ADDED[0]], frame[_ADDED[1]] = answers.labels, answers.confidences
     _write(frame, target)
     return {
         "output": str(target),
@@ -90,22 +97,18 @@ def _asked(server: Server, texts: Sequence[str]) -> Answers:
 def _read(source: Path) -> pd.DataFrame:
     if not source.name.endswith(READ):
         raise InputError(f"--input {source} is of no known kind: give a file that ends in {', '.join(READ)}")
-    if source.suffix not in (".jsonl", ".txt"):
-        frame = read_table(source)
-    else:
-        try:
-            lines = source.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: texts may hold U+2028
-            rows = [{"text": line} if source.suffix == ".txt" else json.loads(line) for line in lines if line.strip()]
-            frame = pd.DataFrame(rows, dtype=object)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{source} cannot be read ({' '.join(str(error).split())[:200]}): give UTF-8, one "
-                f"{'text' if source.suffix == '.txt' else 'JSON object with a text'} a line"
-            ) from error
+    if source.name.endswith((".txt", ".txt.gz")):
+        return pd.DataFrame({"text": [line for _, line in read_lines(source)]}, dtype=object)
+    return read_table(source, partial(print, file=sys.stderr))
+
+
+def _check_columns(frame: pd.DataFrame, source: Path) -> None:
     if "text" not in frame.columns:
         names = ", ".join(map(str, frame.columns)) or "none"
         raise InputError(f"{source} has no column 'text' (it has: {names}): rename the column that holds it")
-    return frame
+    # Both, and last, are what an earlier call put there. A user's own are not overwritten.
+    if tuple(frame.columns[-2:]) != _ADDED and (own := [name for name in _ADDED if name in frame.columns]):
+        raise InputError(f"{source} has a column '{own[0]}', which the predictions would overwrite: rename it")
 
 
 def _check(texts: Sequence[object], where: str) -> None:
@@ -115,13 +118,18 @@ def _check(texts: Sequence[object], where: str) -> None:
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{where} {number} has no words: remove it or fill it in")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # so Python hands over what the shell gave it in another encoding
+            raise InputError(f"{where} {number} is not UTF-8: mend it") from error
 
 
 def _write(frame: pd.DataFrame, target: Path) -> None:
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         if target.suffix == ".csv":
-            frame.to_csv(aside, index=False)
+            # Quoted, since csv leaves a text with a carriage return bare, and readers end the row there
+            _plain(frame).to_csv(aside, index=False, quoting=csv.QUOTE_NONNUMERIC)
         elif target.suffix == ".parquet":
             frame.to_parquet(aside, index=False)
         else:
@@ -134,8 +142,21 @@ def _write(frame: pd.DataFrame, target: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with lists and the like as JSON, and bytes as the text they are."""
+    plain = frame.copy(deep=False)
+    for name in frame.select_dtypes(["object", "category"]):
+        # As objects, or integers beside a gap become floats
+        plain[name] = pd.Series([_cell(as_json(value)) for value in frame[name]], frame.index, dtype=object)
+    return plain
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
 def _write_lines(frame: pd.DataFrame, file: Path) -> None:
     """Write JSON lines; pandas' own writer rounds confidences."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[call-overload]
     with file.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        for row in frame.astype(object).to_dict("records"):
+            stream.write(json.dumps(as_json(row), ensure_ascii=False) + "\n")

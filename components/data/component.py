@@ -10,7 +10,7 @@ def collect(data: str, collected: dsl.Output[dsl.Dataset]) -> int:
     """Collect labelled texts and check that they have the columns the pipeline needs.
 
     Args:
-        data: `sample`, a folder with train and test files (CSV or Parquet), or hf:NAME for a hub data set.
+        data: `sample`, a folder with train and test files (CSV, JSON lines, Parquet), or hf:NAME for a hub data set.
         collected: a Parquet file for each split that was found.
 
     Returns:

@@ -21,7 +21,9 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
     Rows without text or label are rejected. Of train rows with the same text (ignoring case, markup and white space)
     one is kept, none if their labels differ; train and validation rows whose text is also a test row are dropped, so
     that the test measures what was not seen. Test rows are never dropped for being copies: the test stays the one
-    the user gave. Where a split is missing it is drawn from train, class by class.
+    the user gave. A split without labels is none, nor is a validation split of test rows only; validation rows without
+    a test split are the test split, as data sets that publish only those mean it. Where a split is missing it is drawn
+    from train, class by class.
 
     Args:
         frames: what `collect` returned; `train` at least.
@@ -30,24 +32,30 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
         most_held_out: the most rows such a split gets.
 
     Raises:
-        InputError: fewer than two classes, a class left without rows, or a label in test that train lacks.
+        InputError: fewer than two classes, a class left without rows, a label in test that train lacks, or no train
+            row that is not also in another split.
     """
     rejects: Counter[str] = Counter()
+    frames, origins = _labelled(frames)
     usable = {name: _usable(frame, name, rejects) for name, frame in frames.items()}
     _check_labels(frames, usable)
     duplicates, conflicts = 0, 0
     usable["train"], duplicates, conflicts = _without_copies(usable["train"])
     leaks = {}
-    for name in ("train", "validation"):
-        for other in ("test", "validation"):
-            if name != other and name in usable and other in usable:
-                kept = usable[name][~usable[name]["key"].isin(set(usable[other]["key"]))]
-                leaks[f"{name} rows also in {other}"] = len(usable[name]) - len(kept)
-                usable[name] = kept
+    for name, other in (("validation", "test"), ("train", "test"), ("train", "validation")):
+        if name in usable and other in usable:
+            kept = usable[name][~usable[name]["key"].isin(set(usable[other]["key"]))]
+            leaks[f"{name} rows also in {other}"] = len(usable[name]) - len(kept)
+            usable[name] = kept
+    if "validation" in usable and usable["validation"].empty:
+        del usable["validation"]
+        origins["validation"] = "every row given as validation is a test row too"
+    _check_leaks(usable["train"], leaks)
     _check_classes(usable["train"], usable)
     drawn = [name for name in ("test", "validation") if name not in usable]
     for name in drawn:
         usable["train"], usable[name] = _draw(usable["train"], seed, held_out, most_held_out)
+        origins[name] = f"drawn from train: {origins[name]}"
     splits = {name: _with_ids(usable[name].drop(columns="key"), name) for name in SPLITS}
     labels = sorted(splits["train"]["label"].unique())
     report: dict[str, Any] = {
@@ -59,15 +67,41 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
         "duplicates": {"removed from train": duplicates, "of them with conflicting labels": conflicts},
         "leakage": leaks,
         "drawn_from_train": drawn,
+        "origins": {name: origins.get(name, "given") for name in SPLITS},
         "seed": seed,
         "sha256": digest_of(splits),
     }
     say(", ".join(f"{len(splits[name]):,} {name}" for name in SPLITS) + f" rows in {len(labels)} classes")
+    for name, origin in origins.items():
+        say(f"{name}: {origin}")
     dropped = sum(rejects.values()) + duplicates + sum(leaks.values())
     if dropped:
         unusable, leaked = sum(rejects.values()), sum(leaks.values())
         say(f"{dropped:,} rows left out: {unusable} unusable, {duplicates} copies, {leaked} leaks")
     return Dataset(Split(splits["train"]), Split(splits["validation"]), Split(splits["test"]), labels, report)
+
+
+def _labelled(frames: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Return the frames that are splits, and of each split that is not the one given by its name, why it is not."""
+    splits = {name: frame for name, frame in frames.items() if name == "train" or not _withheld(frame, frames["train"])}
+    origins = {
+        name: f"none of the {len(frames[name]):,} rows given as {name} has a label"
+        if name in frames
+        else f"no {name} split was given"
+        for name in ("validation", "test")
+        if name not in splits
+    }
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+        origins["test"] = f"the rows given as validation: {origins['test']}"
+        origins["validation"] = "the rows given as validation are the test split"
+    return splits, origins
+
+
+def _withheld(frame: pd.DataFrame, train: pd.DataFrame) -> bool:
+    """Return whether no row has a label; published sets without class names write -1 for one that is withheld."""
+    labels, known = ({str(label).strip() for label in each["label"].dropna()} - {""} for each in (frame, train))
+    return len(frame) > 0 and (not labels or (labels == {"-1"} and "-1" not in known))
 
 
 def _usable(frame: pd.DataFrame, split: str, rejects: Counter[str]) -> pd.DataFrame:
@@ -108,6 +142,15 @@ def _check_labels(frames: dict[str, pd.DataFrame], usable: dict[str, pd.DataFram
             raise InputError(f"{name} has no row with text and label: fill it, or leave the file out")
 
 
+def _check_leaks(train: pd.DataFrame, leaks: dict[str, int]) -> None:
+    others = [name for name in ("test", "validation") if leaks.get(f"train rows also in {name}")]
+    if train.empty and others:
+        raise InputError(
+            f"every row of train is also in {' or '.join(others)}: give other rows, or leave the copied file out and "
+            "rows are drawn from train"
+        )
+
+
 def _check_classes(train: pd.DataFrame, usable: dict[str, pd.DataFrame]) -> None:
     needed = LEAST_ROWS + sum(name not in usable for name in ("validation", "test"))
     labels = {label for frame in usable.values() for label in frame["label"]}
@@ -115,7 +158,7 @@ def _check_classes(train: pd.DataFrame, usable: dict[str, pd.DataFrame]) -> None
     for label in sorted(labels):
         if counts.get(label, 0) < needed:
             raise InputError(
-                f"class '{label}' has {counts.get(label, 0)} rows in train after copies were removed, "
+                f"class '{label}' has {counts.get(label, 0)} rows in train without copies and rows of other splits, "
                 f"{needed} are needed: add texts for it"
             )
 

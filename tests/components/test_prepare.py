@@ -56,6 +56,48 @@ def test_without_test_and_validation_both_are_drawn_from_train() -> None:
     assert sorted(texts) == sorted(TRAIN["text"])
 
 
+def test_a_validation_file_that_is_the_test_file_is_drawn_anew() -> None:
+    report = prepare({"train": TRAIN, "validation": TEST, "test": TEST}, seed=1).report
+    assert report["rows"] == {"train": 36, "validation": 4, "test": 10}
+    assert report["leakage"]["validation rows also in test"] == 10
+    assert report["drawn_from_train"] == ["validation"]
+    assert report["origins"]["validation"] == "drawn from train: every row given as validation is a test row too"
+    assert report["origins"]["test"] == "given"
+
+
+@pytest.mark.parametrize("name", ["test", "validation"])
+def test_a_file_that_is_a_copy_of_train_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InputError, match=f"every row of train is also in {name}: give other rows, or leave"):
+        prepare({"train": TRAIN, "test": TEST, name: TRAIN}, seed=1)
+
+
+@pytest.mark.parametrize("withheld", [None, " ", "-1"])
+def test_a_split_without_labels_is_none(withheld: str | None) -> None:
+    unlabelled = _frame(*((f"new {number}", withheld) for number in range(7)))
+    report = prepare({"train": TRAIN, "validation": TEST, "test": unlabelled}, seed=1).report
+    assert report["rows"] == {"train": 36, "validation": 4, "test": 10}
+    assert report["origins"] == {
+        "train": "given",
+        "validation": "drawn from train: the rows given as validation are the test split",
+        "test": "the rows given as validation: none of the 7 rows given as test has a label",
+    }
+    report = prepare({"train": TRAIN, "validation": unlabelled, "test": unlabelled}, seed=1).report
+    assert report["drawn_from_train"] == ["test", "validation"]
+    assert report["origins"]["test"] == "drawn from train: none of the 7 rows given as test has a label"
+
+
+def test_minus_one_is_a_class_where_train_has_it() -> None:
+    train, test = (frame.replace({"label": {"b": "-1"}}) for frame in (TRAIN, TEST))
+    made = prepare({"train": train, "test": test[test["label"] == "-1"]}, seed=1)
+    assert made.labels == ["-1", "a"] and len(made.test) == 5
+
+
+def test_validation_rows_without_a_test_split_are_the_test_split() -> None:
+    made = prepare({"train": TRAIN, "validation": TEST}, seed=1)
+    assert made.test.texts == TEST["text"].tolist()
+    assert made.report["origins"]["test"] == "the rows given as validation: no test split was given"
+
+
 def test_the_same_rows_and_seed_give_the_same_digest_and_another_seed_another() -> None:
     frames = {"train": TRAIN, "test": TEST}
     assert prepare(frames, seed=1).digest == prepare(frames, seed=1).digest

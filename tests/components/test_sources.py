@@ -2,6 +2,8 @@ import gzip
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.data.sources import collect
@@ -36,12 +38,6 @@ def test_the_sample_is_there() -> None:
     assert {name: len(frame) for name, frame in frames.items()} == {"train": 1080, "validation": 160, "test": 280}
 
 
-def test_a_dev_file_alone_is_the_test_split(tmp_path: Path) -> None:
-    _write(FRAME, tmp_path / "train.csv")
-    _write(FRAME.head(1), tmp_path / "dev.csv")
-    assert {name: len(frame) for name, frame in collect(str(tmp_path)).items()} == {"train": 3, "test": 1}
-
-
 def test_a_dev_file_beside_a_test_file_is_the_validation_split(tmp_path: Path) -> None:
     for number, name in enumerate(("train", "dev", "test"), start=1):
         _write(FRAME.head(number), tmp_path / f"{name}.csv")
@@ -63,8 +59,36 @@ def test_reads_the_datasets_library_with_label_names(tmp_path: Path) -> None:
     rows = {"text": ["one", "two", "three"], "label": [0, 1, -1]}
     for split in ("train", "test"):
         Dataset.from_dict(rows, features=features).to_parquet(tmp_path / f"{split}.parquet")
-    frames = collect(f"hf:{tmp_path}")
-    assert frames["train"]["label"].tolist() == ["bad", "good", None]
+    assert [frame["label"].tolist() for frame in collect(f"hf:{tmp_path}").values()] == [["bad", "good", None]] * 2
+    # The same files as a folder: the names are in them
+    assert [frame["label"].tolist() for frame in collect(str(tmp_path)).values()] == [["bad", "good", None]] * 2
+
+
+def test_class_names_fit_only_the_numbers_they_were_given_for(tmp_path: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    Dataset.from_dict({"text": ["one"], "label": [0]}, features=features).to_parquet(tmp_path / "train.parquet")
+    schema = pq.read_schema(tmp_path / "train.parquet")
+    table = pa.table({"text": ["one", "two"], "label": pa.array([0, 2], pa.int64())})
+    pq.write_table(table.replace_schema_metadata(schema.metadata), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="has the label 2 and names for 2 classes only"):
+        collect(str(tmp_path))
+    named = table.set_column(1, "label", pa.array(["bad", "fair"])).replace_schema_metadata(schema.metadata)
+    pq.write_table(named, tmp_path / "train.parquet")
+    assert collect(str(tmp_path))["train"]["label"].tolist() == ["bad", "fair"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_reads_a_folder_that_the_datasets_library_saved(tmp_path: Path, whole: bool) -> None:
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    made = Dataset.from_dict({"text": ["one", "two"], "label": [1, 0]}, features=features)
+    (DatasetDict(train=made, test=made) if whole else made).save_to_disk(tmp_path / "saved")
+    frames = collect(str(tmp_path / "saved"))
+    assert sorted(frames) == (["test", "train"] if whole else ["train"])
+    assert frames["train"]["label"].tolist() == ["good", "bad"]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +98,8 @@ def test_reads_the_datasets_library_with_label_names(tmp_path: Path) -> None:
         ({"train.csv": "body,label\nx,y\n"}, "train.csv has no column 'text' .it has: body, label."),
         ({"train.csv": "text\nx\n"}, "train.csv has no column 'label'"),
         ({"train.csv": ""}, "train.csv cannot be read"),
-        ({"train.csv": b"text,label\n\xff\xfe,a\n"}, "train.csv cannot be read"),
-        ({"train.csv": 'text,label\n"open,a\n'}, "train.csv cannot be read"),
+        ({"train.csv": b"text,label\n\xff\xfe,a\n"}, "train.csv, line 2 is not UTF-8"),
+        ({"train.csv": 'text,label\n"open,a\n'}, "train.csv, line 2 cannot be read"),
         ({"train.csv.gz": b"not gzip"}, r"train.csv.gz cannot be read"),
         ({"train.parquet": b"not parquet"}, "train.parquet cannot be read"),
         ({"train.csv": "text,label\na,b\n", "train.parquet": b""}, "several train files"),

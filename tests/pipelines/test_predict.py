@@ -140,6 +140,7 @@ def test_what_a_server_refuses_is_told_in_its_own_words(running: Running) -> Non
         (["x", "--protocol", "v3"], "--protocol v3 is unknown: choose v1, v2, grpc"),
         (["x", "--url", "localhost:8080"], "--url localhost:8080 is no address of a server"),
         (["x", " "], "text 2 has no words"),
+        (["x", "\udcff"], "text 2 is not UTF-8"),  # a byte that the shell passes on
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(arguments: list[str], sentence: str) -> None:
@@ -158,16 +159,23 @@ NOWHERE = Server("v2", "http://127.0.0.1:9", "toy")
         ("in.xlsx", "x", "is of no known kind"),
         ("in.csv", "body\nx\n", "has no column 'text' (it has: body)"),
         ("in.csv", "text,id\nx,1\n,2\n", "in.csv, row 2 has no words"),
-        ("in.jsonl", '{"text": "x"}\n{"text": 5}\n', "in.jsonl, row 2 has no words"),
-        ("in.jsonl", '{"text": "x"}\n{', "in.jsonl cannot be read"),
+        ("in.csv", "text\nThe match ended, at last\n", "in.csv has rows of another number of fields"),
+        ("in.csv", "text\nx\n\xe7\n".encode("latin-1"), "in.csv, line 3 is not UTF-8"),
+        ("in.csv", "text,confidence\nx,0.5\n", "in.csv has a column 'confidence', which the predictions would"),
+        ("in.csv", "predicted_label,confidence,text\na,0.5,x\n", "in.csv has a column 'predicted_label', which"),
+        ("in.jsonl", '{"text": "x"}\n{"text": [5]}\n', "in.jsonl, row 2 has a value of type list in 'text'"),
+        ("in.jsonl", '{"text": "x"}\n{"text": null}\n', "in.jsonl, row 2 has no words"),
+        ("in.jsonl", '{"text": "x"}\n{', "in.jsonl, line 2 is no JSON"),
+        ("in.jsonl", '["x"]', "in.jsonl, line 1 is no JSON object"),
+        ("in.txt", b"x\n\xff\n", "in.txt, line 2 is not UTF-8"),
         ("in.txt", "\n \n", "has no"),
     ],
 )
 def test_a_bad_file_is_refused_before_the_first_request(
-    tmp_path: Path, name: str, content: str | None, sentence: str
+    tmp_path: Path, name: str, content: str | bytes | None, sentence: str
 ) -> None:
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
         predict_file(NOWHERE, tmp_path / name, tmp_path / "out.csv")
     assert sentence in str(caught.value)
@@ -207,7 +215,7 @@ class Fake:
 
 
 @contextmanager
-def _serving(fake: Fake) -> Iterator[str]:
+def serving(fake: Fake) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -235,7 +243,7 @@ def _serving(fake: Fake) -> Iterator[str]:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake, Server]]:
     monkeypatch.setattr(asking, "_WAITS", (0.01, 0.0, 0.0))
     made = Fake()
-    with _serving(made) as url:
+    with serving(made) as url:
         yield made, Server.at("v2", url, "toy")
 
 

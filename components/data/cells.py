@@ -1,0 +1,92 @@
+"""Cells of a table as texts and as JSON: what a file means by a value, never how Python writes it."""
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from predictor.errors import InputError
+
+# A number as people and programs write it. Neither "007" nor "1e3" is one: those are names that look like numbers.
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_NO_FRACTION = re.compile(r"\.0+$")
+_TRUTH = {"true", "false"}
+
+
+def as_texts(values: Iterable[object], where: str, column: str) -> list[str | None]:
+    """Return the cells of a column as texts, None where one is missing.
+
+    Raises:
+        InputError: a cell is a list, a date or something else that is no text, or holds bytes that are not UTF-8.
+    """
+    texts = []
+    for row, value in enumerate(values, start=1):
+        try:
+            texts.append(_text(value))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}, row {row} has bytes in '{column}' that are not UTF-8: mend them") from error
+        except TypeError as error:
+            raise InputError(
+                f"{where}, row {row} has a value of type {type(value).__name__} in '{column}': give text or a number"
+            ) from error
+    return texts
+
+
+def _text(value: object) -> str | None:
+    match value:
+        case str():
+            return value
+        case bytes():  # written by programs that do not mark their texts as such
+            return value.decode()
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case float() | Decimal():
+            if value != value:  # NaN, which stands for a missing number, differs from itself
+                return None
+            # A column of integers with a gap in it may be one of floats
+            return str(int(value)) if value % 1 == 0 else str(value)
+        case np.generic():
+            return _text(value.item())
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    raise TypeError
+
+
+def same_labels(labels: set[str]) -> dict[str, str]:
+    """Return the one name of each label, of all labels that a data set has in any of its files.
+
+    Where all are numbers, 1.0 is 1: the same column is written either way, with and without a gap in it. Where all
+    are truth values, True is true.
+    """
+    if all(_NUMBER.fullmatch(label) for label in labels):
+        return {label: _NO_FRACTION.sub("", label) for label in labels}
+    if len(labels) > len(_TRUTH) and {label.lower() for label in labels} <= _TRUTH:
+        return {label: label.lower() for label in labels}
+    return {label: label for label in labels}
+
+
+def as_json(value: Any) -> Any:
+    """Return a cell of any kind as `json.dumps` takes it; numbers and texts stay what they are.
+
+    Raises:
+        UnicodeDecodeError: it holds bytes that are no text.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    match value:
+        case None | str() | bool() | int():
+            return value
+        case bytes():
+            return value.decode()
+        case list() | tuple():
+            return [as_json(each) for each in value]
+        case dict():
+            return {str(name): as_json(each) for name, each in value.items()}
+        case float():
+            return None if value != value else value
+    return None if value is pd.NA or value is pd.NaT else str(value)
