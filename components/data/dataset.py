@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from predictor.errors import InputError
 
@@ -41,13 +43,42 @@ class Split:
         return [position[label] for label in self.labels]
 
     def sample(self, rows: int, seed: int) -> "Split":
-        """Return at most `rows` rows, each class in its share, in the order they had; 0 means all."""
+        """Return at most `rows` rows, each class in its share, in the order they had; 0 means all.
+
+        No class is lost as long as there are as many rows as classes; with fewer, the most common ones are kept.
+        """
         if not rows or rows >= len(self):
             return self
-        from sklearn.model_selection import train_test_split
+        _, numbers, counts = np.unique(self.frame["label"], return_inverse=True, return_counts=True)
+        shuffled = np.random.default_rng(seed).permutation(len(self))
+        by_class = shuffled[np.argsort(numbers[shuffled], kind="stable")]
+        starts = np.cumsum(counts) - counts
+        place = np.arange(len(self)) - np.repeat(starts, counts)
+        kept = by_class[place < np.repeat(_shares(counts, rows), counts)]
+        return Split(self.frame.iloc[np.sort(kept)])
 
-        kept, _ = train_test_split(self.frame, train_size=rows, stratify=self.frame["label"], random_state=seed)
-        return Split(kept.sort_index())
+
+def _shares(counts: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    """Return how many of `rows` rows each class gets: its share by largest remainder, but one at least.
+
+    Args:
+        counts: rows of each class, 1 or more.
+        rows: fewer than there are in all; where there are fewer than classes, the most common ones get one each.
+    """
+    shares = np.zeros_like(counts)
+    if rows <= len(counts):
+        shares[np.argsort(-counts, kind="stable")[:rows]] = 1
+        return shares
+    rare, left, total = np.zeros(len(counts), dtype=bool), rows, int(counts.sum())
+    # Classes whose share is less than one row get one, at the cost of the others, whose share may then be too small.
+    while (found := ~rare & (counts * left < total)).any():
+        rare |= found
+        left, total = rows - int(rare.sum()), int(counts[~rare].sum())
+    # In whole numbers: a quotient of floats may lie on the wrong side of one.
+    quotas, remainders = np.divmod(counts[~rare] * left, total)
+    quotas[np.argsort(-remainders, kind="stable")[: left - int(quotas.sum())]] += 1
+    shares[rare], shares[~rare] = 1, quotas
+    return shares
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,6 @@
+import math
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -5,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.data.dataset import Dataset
+from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
 from predictor.errors import InputError
 from predictor.text import Cleaning, clean
@@ -124,6 +127,31 @@ def test_a_sample_keeps_the_class_shares() -> None:
     labels = made.train.sample(20, 3).labels
     assert (labels.count("a"), labels.count("b")) == (16, 4)
     assert made.train.sample(0, 3).texts == made.train.texts
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.data())
+def test_a_sample_has_the_size_asked_for_and_loses_no_class(sizes: list[int], data: st.DataObject) -> None:
+    counts = Counter({str(number): size for number, size in enumerate(sizes)})
+    order = data.draw(st.permutations(list(counts.elements())))
+    split = Split(pd.DataFrame({"text": map(str, range(len(order))), "label": order}))
+    asked = data.draw(st.integers(1, len(order)))
+    sample = split.sample(asked, 3)
+    kept = Counter(sample.labels)
+    assert len(sample) == asked and sample.texts == sorted(set(sample.texts), key=int)
+    assert sample.texts == split.sample(asked, 3).texts
+    ordered = sorted(counts, key=lambda name: counts[name])
+    assert all(kept[one] <= kept[other] + 1 for one, other in pairwise(ordered))  # equal classes may differ by a row
+    assert len(kept) == min(asked, len(counts))
+    shares = {name: counts[name] * asked / len(order) for name in kept}
+    assert all(kept[name] <= max(1, math.ceil(share)) for name, share in shares.items())
+    if min(shares.values()) >= 1:
+        assert all(kept[name] >= math.floor(share) for name, share in shares.items())
+
+
+@pytest.mark.parametrize("rows", [24_001, 24_002, 24_003])
+def test_a_sample_may_leave_out_fewer_rows_than_there_are_classes(rows: int) -> None:
+    labels = [str(row % 4) for row in range(rows)]
+    assert len(Split(pd.DataFrame({"text": labels, "label": labels})).sample(24_000, 42)) == 24_000
 
 
 texts = st.text(alphabet="abcAB &;lt\\ \n", max_size=8)
