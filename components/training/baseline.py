@@ -1,13 +1,16 @@
 """The linear baseline: TF-IDF and a linear SVM. What a transformer has to beat to be worth its cost."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from nltk.tokenize import WordPunctTokenizer
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
 from components.data.dataset import Dataset
@@ -19,6 +22,10 @@ RESULT_FILE = "baseline.json"
 PREDICTIONS_FILE = "predictions.parquet"
 # Above this many characters between two spaces a language writes no spaces between words.
 _LONGEST_WORD = 12.0
+# Weights, or scores, that are held at a time, 256 MB of them: four classes of three million features take less.
+_WEIGHTS = 32_000_000
+# What stands for the classes that are fitted at another time.
+_OTHERS = -1
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,10 @@ def train_baseline(dataset: Dataset, out: Path, max_rows: int, seed: int) -> Bas
     train = dataset.train.sample(max_rows, seed)
     texts = _lowered(train.texts)
     spaced = sum(map(len, texts)) / max(1, sum(text.count(" ") + 1 for text in texts)) <= _LONGEST_WORD
-    model = _pipeline(spaced, seed)
-    model.fit(texts, train.labels)
-    validation = model.predict(_lowered(dataset.validation.texts))
-    test = model.predict(_lowered(dataset.test.texts))
+    features = _features(spaced)
+    learnt = features.fit_transform(texts)
+    asked = [features.transform(_lowered(split.texts)) for split in (dataset.validation, dataset.test)]
+    validation, test = _answers(learnt, np.array(train.labels), asked, seed)
     result = Baseline(
         features="word 1-2 grams" if spaced else "character 1-3 grams",
         train_rows=len(train),
@@ -76,15 +83,45 @@ def load_baseline(folder: Path) -> tuple[Baseline, dict[str, str]]:
     return result, dict(zip(predictions["id"], predictions["label"], strict=True))
 
 
-def _pipeline(spaced: bool, seed: int) -> Pipeline:
+def _features(spaced: bool) -> TfidfVectorizer:
     if spaced:
-        features = TfidfVectorizer(
+        return TfidfVectorizer(
             tokenizer=WordPunctTokenizer().tokenize, token_pattern=None, lowercase=False,
             ngram_range=(1, 2), min_df=1, sublinear_tf=True,
         )  # fmt: skip
-    else:
-        features = TfidfVectorizer(analyzer="char", lowercase=False, ngram_range=(1, 3), sublinear_tf=True)
-    return make_pipeline(features, LinearSVC(C=0.5, random_state=seed))
+    return TfidfVectorizer(analyzer="char", lowercase=False, ngram_range=(1, 3), sublinear_tf=True)
+
+
+def _answers(learnt: Any, labels: NDArray[Any], asked: list[Any], seed: int) -> list[NDArray[Any]]:
+    """Fit a linear SVM that tells each class from all others, and answer.
+
+    Classes are fitted some at a time, the others being one class meanwhile: the weights of all, a dense matrix of
+    features and classes, may not fit into memory.
+
+    Args:
+        learnt: the training rows, a sparse matrix of shape (rows, features).
+        labels: theirs.
+        asked: sparse matrices of rows to answer.
+        seed: fixes the solver.
+
+    Returns:
+        The labels of each matrix's rows.
+    """
+    names, numbers = np.unique(labels, return_inverse=True)
+    best = [np.full(rows.shape[0], -np.inf) for rows in asked]
+    answers = [np.zeros(rows.shape[0], dtype=np.int64) for rows in asked]
+    at_once = max(1, _WEIGHTS // max(learnt.shape[1], *(rows.shape[0] for rows in asked)))
+    for block in np.array_split(np.arange(len(names)), math.ceil(len(names) / at_once)):
+        model = LinearSVC(C=0.5, random_state=seed).fit(learnt, np.where(np.isin(numbers, block), numbers, _OTHERS))
+        for rows, so_far, answer in zip(asked, best, answers, strict=True):
+            scores = model.decision_function(rows)
+            if scores.ndim == 1:  # of two classes sklearn scores the second against the first
+                scores = np.stack([-scores, scores], axis=1)
+            scores = scores[:, model.classes_ != _OTHERS]
+            better = scores.max(axis=1) > so_far
+            so_far[better] = scores[better].max(axis=1)
+            answer[better] = block[scores[better].argmax(axis=1)]
+    return [names[answer] for answer in answers]
 
 
 def _lowered(texts: list[str]) -> list[str]:
