@@ -1,8 +1,9 @@
-"""Batches of like length under a token budget, so that little of a batch is padding."""
+"""Which rows go together: batches of like length under a token budget, and the rows of each class."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Rows that are sorted together: enough to fill batches with near-equal lengths, few enough to stay random.
 WINDOW = 2048
@@ -40,3 +41,9 @@ def _cut(rows: list[int], lengths: Sequence[int], budget: int) -> list[list[int]
     if batch:
         batches.append(batch)
     return batches
+
+
+def rows_by_class(classes: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """Return the rows of each of `count` classes, in their order; in one pass, however many classes there are."""
+    ends = np.cumsum(np.bincount(classes, minlength=count))
+    return np.split(np.argsort(classes, kind="stable"), ends[:-1])

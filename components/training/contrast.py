@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedModel
 
 from components.progress import Progress
+from components.training.batches import rows_by_class
 from components.training.model import features
 from components.training.precision import Precision
 from predictor.engine import pad
@@ -20,6 +21,9 @@ from predictor.engine import pad
 # More steps only fit the few texts closer: 10 and 40 were worse on news topics with eight labels a class.
 STEPS = 20
 _BATCH = 32
+# A class needs a pair in a batch; so many classes have one at a time.
+_LEAST_ROWS = 2
+CLASSES = _BATCH // _LEAST_ROWS
 _RATE = 2e-5
 _WARMUP = 2
 # Texts of fewer tokens stay whole; of others at least this share is shown.
@@ -55,14 +59,18 @@ def contrast(
     progress = Progress("contrast", STEPS, "steps")
     random = np.random.default_rng(seed)
     # Texts and words pass the encoder apart: together, words would be padded to the length of texts.
-    sources = [(ids, classes, balanced_batches(classes, random))]
+    sources = [(ids, classes, BalancedRows(classes, random))]
     if words is not None and len(words[0]):
-        sources.append((*words, balanced_batches(words[1], random)))
+        sources.append((*words, BalancedRows(words[1], random)))
+    turns = class_turns(int(classes.max()) + 1, random)
     for step in range(STEPS):
         vectors, truth = [], []
-        for source, of, batches in sources:
-            batch = next(batches)
-            tokens, mask = (torch.from_numpy(part) for part in pad([crop(source[r], random) for r in batch], pad_id))
+        chosen = next(turns)
+        for source, of, rows in sources:
+            batch = rows.batch(chosen)
+            tokens, mask = (
+                torch.from_numpy(part) for part in pad([crop(source[row], random) for row in batch], pad_id)
+            )
             with precision.autocast():
                 vectors.append(features(model, tokens, mask, precision).float())
             truth.append(torch.from_numpy(of[batch]))
@@ -100,20 +108,41 @@ def pair_loss(vectors: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return sum(((errors * kind).sum() / kind.sum().clamp(min=1) for kind in (alike, 1 - same)), torch.tensor(0.0)) / 2
 
 
-def balanced_batches(classes: NDArray[np.int64], random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield batches without end, in which all classes have the same number of rows, as far as they have any.
-
-    The rows of a class take turns, in a new order each time round.
-    """
-    members = [np.flatnonzero(classes == name) for name in np.unique(classes)]
-    share = max(2, _BATCH // len(members))
-    waiting: list[list[int]] = [[] for _ in members]
+def class_turns(classes: int, random: np.random.Generator) -> Iterator[Sequence[int]]:
+    """Yield without end the classes of a batch: all of them, or where these are too many, some that take turns."""
+    queue: list[int] = []
     while True:
+        yield range(classes) if classes <= CLASSES else _next(queue, CLASSES, range(classes), random)
+
+
+class BalancedRows:
+    """Rows that take turns, in a new order each time round, so many of each class.
+
+    Args:
+        classes: the class of each row.
+        random: draws the order.
+    """
+
+    def __init__(self, classes: NDArray[np.int64], random: np.random.Generator) -> None:
+        self._members = rows_by_class(classes, int(classes.max()) + 1)
+        present = sum(len(rows) > 0 for rows in self._members)
+        self._share = max(_LEAST_ROWS, _BATCH // present)
+        self._waiting: list[list[int]] = [[] for _ in self._members]
+        self._random = random
+
+    def batch(self, chosen: Sequence[int]) -> NDArray[np.int64]:
+        """Return rows of the chosen classes, of each the same number, as far as it has any."""
         batch: list[int] = []
-        for rows, queue in zip(members, waiting, strict=True):
-            take = min(share, len(rows))
-            if len(queue) < take:
-                queue.extend(row for row in random.permutation(rows).tolist() if row not in queue[:take])
-            batch += queue[:take]
-            del queue[:take]
-        yield np.array(batch)
+        for number in chosen:
+            batch += _next(self._waiting[number], self._share, self._members[number], self._random)
+        return np.array(batch)
+
+
+def _next(queue: list[int], most: int, every: Sequence[int], random: np.random.Generator) -> list[int]:
+    """Take up to `most` members from a queue, which is filled up with all of them in a new order when it runs short."""
+    take = min(most, len(every))
+    if len(queue) < take:
+        queue.extend(member for member in random.permutation(every).tolist() if member not in queue[:take])
+    taken = queue[:take]
+    del queue[:take]
+    return taken

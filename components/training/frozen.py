@@ -29,6 +29,9 @@ from predictor.text import Encoder
 _BATCH = 32
 # What a word counts for in the head, of a text's 1: all words of a class are as 16 texts.
 _WORD = 16 / WORDS
+# How far the logit of a class without rows lies below the least bias of those that have some. The regression's own
+# logits differ by less than half of it.
+_UNSEEN = 30.0
 
 
 def fit_head(
@@ -129,13 +132,16 @@ def fit_logistic(
     """Set the output layer to the logistic regression of `classes` on `vectors`, each row counting for its share.
 
     The vectors are scaled to a mean length of 1 for the fit, which is the length sentence vectors have and what the
-    regression's strength is set for; the weights take the scale back.
+    regression's strength is set for; the weights take the scale back. A class without rows keeps its place in the
+    output, with a logit far below the others'.
     """
     scale = 1 / max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
     fitted = LogisticRegression(C=1.0, max_iter=1000).fit(vectors * scale, classes, shares)
     weight, bias = fitted.coef_ * scale, fitted.intercept_
     if len(weight) == 1:  # of two classes sklearn keeps one row, for the second against the first
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    layer = output_layer(model)
-    layer.weight.copy_(torch.from_numpy(weight))
-    layer.bias.copy_(torch.from_numpy(bias))
+    layer, seen = output_layer(model), torch.from_numpy(fitted.classes_)
+    layer.weight.zero_()
+    layer.bias.fill_(float(bias.min()) - _UNSEEN)
+    layer.weight[seen] = torch.from_numpy(weight).to(layer.weight)
+    layer.bias[seen] = torch.from_numpy(bias).to(layer.bias)

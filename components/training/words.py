@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from components.training.batches import rows_by_class
+
 # Words a class: 100 and 300 were as good on news topics with eight labels a class.
 WORDS = 200
 # Vocabularies begin with the frequent words, and rare ones were of no use.
@@ -29,7 +31,7 @@ def choose_words(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (rows of words, their classes): for each class the words that are nearer to it than to the others.
 
-    A class lies halfway between its name and the middle of its texts.
+    A class lies halfway between its name and the middle of its texts, or where its name does if it has none.
 
     Args:
         names: vectors of the labels' names, in the order of the class ids.
@@ -38,7 +40,8 @@ def choose_words(
         words: vectors of the words.
     """
     count = len(names)
-    middles = np.stack([vectors[classes == number].mean(0) for number in range(count)])
+    nowhere = np.zeros(vectors.shape[1], dtype=np.float32)
+    middles = np.stack([vectors[rows].mean(0) if len(rows) else nowhere for rows in rows_by_class(classes, count)])
     nearness = _unit(words) @ _unit(_unit(middles) + _unit(names)).T
     # Against the mean of the others: some words are near to everything.
     lead = nearness - (nearness.sum(1, keepdims=True) - nearness) / (count - 1)

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, pipeline
 
 from components.data.dataset import Dataset, Split
-from components.training.contrast import balanced_batches, crop, pair_loss
+from components.training.contrast import BalancedRows, class_turns, crop, pair_loss
 from components.training.frozen import embed, fit_head, fit_logistic
 from components.training.model import features, load_classifier, output_layer, score
 from components.training.precision import Precision
@@ -123,6 +123,30 @@ def test_the_head_says_what_the_logistic_regression_says(backbone: Path, classes
     np.testing.assert_allclose(torch.softmax(logits, -1).numpy(), expected, atol=1e-4)
 
 
+def test_a_class_without_rows_keeps_its_place_and_is_not_answered(backbone: Path) -> None:
+    names = ["Arts", *LABELS, "Weather"]
+    rows = Split(toy_frame(10, 6))
+    model = load_classifier(backbone, names)
+    ids = Encoder(backbone, 64)(rows.texts)
+    truth = np.array(rows.label_ids(names))
+    fit_logistic(model, embed(model, ids, 0, FP32), truth)
+    tokens, mask = map(torch.from_numpy, pad(ids, 0))
+    with torch.no_grad():
+        shares = torch.softmax(model(input_ids=tokens, attention_mask=mask).logits, -1).numpy()
+    assert shares.shape == (len(rows), 5) and shares[:, [0, 4]].max() < 1e-6
+    assert (shares.argmax(1) == truth).mean() > 0.9
+
+
+def test_few_shot_learns_classes_of_which_some_have_no_rows(
+    sentence_encoder: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    names, train = [*LABELS, "Weather"], Split(toy_frame(8, 5))
+    recipe = Recipe(epochs=1, max_length=64, method="few-shot")
+    (done,) = fit_head(sentence_encoder, train, dataset.validation, names, recipe, tmp_path, 1)
+    assert done.validation_accuracy > 0.7
+    assert np.isfinite(load_file(tmp_path / "model.safetensors")["classifier.weight"]).all()
+
+
 def test_a_text_longer_than_the_backbone_takes_is_refused(
     sentence_encoder: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -142,13 +166,24 @@ def test_the_loss_counts_pairs_of_either_kind_for_half() -> None:
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5), st.integers(0, 5))
 def test_batches_are_balanced_and_rows_take_turns(sizes: list[int], seed: int) -> None:
     classes = np.repeat(np.arange(len(sizes)), sizes)
-    stream = balanced_batches(classes, np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    rows, turns = BalancedRows(classes, random), class_turns(len(sizes), random)
     share = max(2, 32 // len(sizes))
-    batches = [next(stream) for _ in range(-(-max(sizes) // share) + 1)]
+    batches = [rows.batch(next(turns)) for _ in range(-(-max(sizes) // share) + 1)]
     for batch in batches:
         assert np.bincount(classes[batch], minlength=len(sizes)).tolist() == [min(share, size) for size in sizes]
         assert len(set(batch.tolist())) == len(batch)
     assert set(np.concatenate(batches).tolist()) == set(range(len(classes)))
+
+
+@given(st.integers(17, 400), st.integers(1, 3), st.integers(0, 5))
+def test_many_classes_take_turns_in_batches_of_bounded_size(classes: int, rows: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    texts = BalancedRows(np.tile(np.arange(classes), rows), random)
+    turns = class_turns(classes, random)
+    batches = [texts.batch(next(turns)) for _ in range(-(-classes // 16) + 1)]
+    assert all(np.unique(batch % classes, return_counts=True)[1].tolist() == [min(2, rows)] * 16 for batch in batches)
+    assert set(np.concatenate(batches) % classes) == set(range(classes))
 
 
 @given(st.lists(st.integers(5, 99), max_size=60), st.integers(0, 9))
