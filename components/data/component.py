@@ -69,5 +69,5 @@ def prepare(
         prepared.save(Path(dataset.path))
         mlflow.log_metrics({f"{split}_rows": rows for split, rows in prepared.report["rows"].items()})
         step.headline(tags={"data_digest": prepared.digest})
-    dataset.metadata.update(sha256=prepared.digest, labels=prepared.labels, rows=prepared.report["rows"])
+    dataset.metadata.update(sha256=prepared.digest, classes=len(prepared.labels), rows=prepared.report["rows"])
     return prepared.digest

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from components.evaluation.scores import ClassScore
+from components.evaluation.scores import MOST_SHOWN, ClassScore, worst_and_best
 from predictor.bundle import ServingSpec
 
 
@@ -34,8 +34,14 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
         "metrics": ["accuracy", "f1"],
         "model-index": [{"name": spec.task, "results": results}],
     }
+    shown, labels, of_which = classes, ", ".join(spec.labels[:MOST_SHOWN]), ""
+    if len(classes) > MOST_SHOWN:
+        worst, best = worst_and_best(classes)
+        shown = [*worst, *(row for row in best if row not in worst)]
+        labels += f" and {len(spec.labels) - MOST_SHOWN:,} more, which `serving.json` names"
+        of_which = "The classes with the lowest F1 and, behind them, those with the highest:\n\n"
     table = "\n".join(
-        f"| {row.label} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.support:,} |" for row in classes
+        f"| {row.label} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.support:,} |" for row in shown
     )
     split_rows = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     versions = ", ".join(f"{name} {number}" for name, number in spec.versions.items())
@@ -45,7 +51,7 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
 
 # {spec.task}
 
-Puts a text into one of {len(spec.labels)} classes: {", ".join(spec.labels)}.
+Puts a text into one of {len(spec.labels)} classes: {labels}.
 
 ## Results
 
@@ -53,7 +59,7 @@ Measured on the {int(spec.metrics["test_rows"]):,} test rows with the {spec.prec
 **accuracy {accuracy:.2%}**, macro F1 {f1:.4f}. A linear baseline (TF-IDF and a linear SVM) on the same training rows
 has {spec.baseline_accuracy:.2%}.
 
-| class | precision | recall | F1 | rows |
+{of_which}| class | precision | recall | F1 | rows |
 |---|---|---|---|---|
 {table}
 

@@ -28,7 +28,7 @@ def evaluate(
         bundle: the finished bundle, with test metrics and model card.
         evaluation: all figures as evaluation.json.
         metrics: accuracy, macro F1 and calibration error.
-        confusion: the confusion matrix.
+        confusion: the confusion matrix; of many classes, that of those which are confused most often.
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
@@ -36,6 +36,8 @@ def evaluate(
         Test accuracy, a share of 1.
     """
     from pathlib import Path
+
+    import mlflow
 
     from components.data.dataset import Dataset
     from components.evaluation.evaluate import evaluate, finish_bundle
@@ -55,11 +57,13 @@ def evaluate(
                 "test_calibration_error": result.calibration_error,
             }
         )
-    result.save(Path(evaluation.path) / EVALUATION_FILE)
+        figures = Path(evaluation.path) / EVALUATION_FILE
+        result.save(figures)
+        mlflow.log_artifact(str(figures))
     metrics.log_metric("accuracy", result.accuracy)
     metrics.log_metric("macro_f1", result.macro_f1)
     metrics.log_metric("calibration_error", result.calibration_error)
-    confusion.log_confusion_matrix(result.labels, result.confusion)
+    confusion.log_confusion_matrix(*result.matrix())
     bundle.metadata.update(digest=finished.digest, accuracy=result.accuracy)
     return result.accuracy
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 from components.data.dataset import Dataset
 from components.evaluation.calibration import calibration_error
@@ -56,7 +56,7 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
             ClassScore(label, float(scores[0][i]), float(scores[1][i]), float(scores[2][i]), int(scores[3][i]))
             for i, label in enumerate(classifier.labels)
         ],
-        confusion=confusion_matrix(truth, answers, labels=list(numbers)).tolist(),
+        confusion=_pairs(truth, answers),
         mistakes=_mistakes(test.texts, classifier.labels, truth, rows),
     )
     say(
@@ -90,6 +90,12 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _pairs(truth: NDArray[np.int64], answers: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """Count the rows of each (true class, answer); most of a matrix of many classes would be zeros."""
+    pairs, rows = np.unique(np.stack([truth, answers]), axis=1, return_counts=True)
+    return list(zip(*pairs.tolist(), rows.tolist(), strict=True))
 
 
 def _mistakes(

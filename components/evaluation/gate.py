@@ -8,6 +8,8 @@ from components.evaluation.scores import Evaluation
 
 # The baseline must be better by more than chance at this level before the gate closes on it.
 _LEVEL = 0.05
+# Classes that a reason names.
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ def gate(evaluation: Evaluation, min_accuracy: float) -> Verdict:
     if discordant:
         p = float(binomtest(evaluation.only_baseline_right, discordant, alternative="greater").pvalue)
     not_worse = p >= _LEVEL
-    silent = [
-        label for column, label in enumerate(evaluation.labels) if not any(row[column] for row in evaluation.confusion)
-    ]
+    answered = {answer for _, answer, _ in evaluation.confusion}
+    silent = [label for number, label in enumerate(evaluation.labels) if number not in answered]
+    more = f" and {len(silent) - _NAMED:,} more" if len(silent) > _NAMED else ""
     reasons = [
         f"accuracy {evaluation.accuracy:.2%} is {'at least' if enough else 'below'} {min_accuracy:.2%}",
         f"the linear baseline ({evaluation.baseline_accuracy:.2%}) is {'not ' if not_worse else ''}significantly better"
         f" (McNemar p = {p:.3f})",
-        f"never answered: {', '.join(silent)}" if silent else "every class is answered",
+        f"never answered: {', '.join(silent[:_NAMED])}{more}" if silent else "every class is answered",
     ]
     return Verdict(enough and not_worse and not silent, reasons)

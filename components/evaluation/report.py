@@ -1,19 +1,21 @@
 """The HTML report: one self-contained page with the verdict, the figures and the pictures."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from components.evaluation.gate import Verdict
-from components.evaluation.scores import Evaluation
+from components.evaluation.scores import MOST_SHOWN, ClassScore, Evaluation, worst_and_best
 
 _WIDTH, _HEIGHT, _MARGIN = 520, 200, 36
+_BARS = 10
 
 
 def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, Any], data: dict[str, Any]) -> str:
-    """Return the page.
+    """Return the page. Its length does not depend on the number of classes once these are many.
 
     Args:
         evaluation: test results.
@@ -26,12 +28,25 @@ def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, 
     )
     environment.filters["percent"] = lambda share: f"{100 * share:.2f}%"
     history = training["history"]
+    shown, matrix = evaluation.matrix()
+    many = len(evaluation.labels) > MOST_SHOWN
+    worst, best = worst_and_best(evaluation.classes)
+    supports = {row.label: row.support for row in evaluation.classes}
+    pairs = evaluation.confused()[:MOST_SHOWN] if many else []
     return environment.get_template("report.html").render(
-        evaluation=asdict(evaluation),
+        evaluation=evaluation,
         verdict=verdict,
         training=training,
         data=data,
-        matrix=_matrix(evaluation.confusion),
+        matrix=list(zip(shown, _matrix(matrix), strict=True)),
+        many=many,
+        pairs=[
+            (evaluation.labels[truth], evaluation.labels[answer], rows, rows / supports[evaluation.labels[truth]])
+            for truth, answer, rows in pairs
+        ],
+        classes={"lowest F1": worst, "highest F1": best} if many else {"": evaluation.classes},
+        bars=_bars(evaluation.classes) if many else [],
+        spread={split: _spread(list(rows.values())) for split, rows in data["rows_by_label"].items()} if many else {},
         curves=[
             _curve("loss", history, {"train": "train_loss", "validation": "validation_loss"}),
             _curve("validation accuracy", history, {"validation": "validation_accuracy"}),
@@ -47,6 +62,26 @@ def _matrix(confusion: list[list[int]]) -> list[list[dict[str, Any]]]:
         [{"count": count, "share": count / max(1, sum(row)), "right": i == j} for j, count in enumerate(row)]
         for i, row in enumerate(confusion)
     ]
+
+
+def _bars(classes: Sequence[ClassScore]) -> list[dict[str, Any]]:
+    """Return a bar for each tenth of F1: how many of the classes that the test has rows of have theirs there."""
+    counts = [0] * _BARS
+    for row in classes:
+        if row.support:
+            counts[min(_BARS - 1, int(row.f1 * _BARS))] += 1
+    width = (_WIDTH - 2 * _MARGIN) / _BARS
+    tallest = (_HEIGHT - 2 * _MARGIN) / max(1, *counts)
+    return [
+        {"x": round(_MARGIN + number * width, 1), "width": round(width - 4, 1), "height": round(count * tallest, 1),
+         "count": count, "low": number / _BARS}
+        for number, count in enumerate(counts)
+    ]  # fmt: skip
+
+
+def _spread(rows: list[int]) -> list[int]:
+    """Return the rows of the smallest class, of the median one and of the largest."""
+    return [min(rows), median_low(rows), max(rows)]
 
 
 def _curve(name: str, history: list[dict[str, Any]], series: dict[str, str]) -> dict[str, Any]:

@@ -1,10 +1,15 @@
 """What is known of a bundle after its test."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 EVALUATION_FILE = "evaluation.json"
+MOST_SHOWN = 50
+"""Up to so many classes are shown one by one, to people and to Kubeflow, which keeps a matrix in its database."""
+_EXTREMES = 20
+_OTHERS = "(all others)"
 
 
 @dataclass(frozen=True)
@@ -49,19 +54,50 @@ class Evaluation:
     texts_per_second: float
     labels: list[str]
     classes: list[ClassScore]
-    confusion: list[list[int]]
-    """Rows: true class; columns: answer."""
+    confusion: list[tuple[int, int, int]]
+    """(true class, answer, rows) in the order of the labels, which the numbers count, where there are any rows."""
     mistakes: list[Mistake]
+
+    def matrix(self) -> tuple[list[str], list[list[int]]]:
+        """Return labels and the confusion matrix: a row for each true class, a column for each answer.
+
+        Of too many classes it has those that are confused most often, and one more for all others.
+        """
+        shown = range(len(self.labels))
+        if len(self.labels) > MOST_SHOWN:
+            both = (number for *pair, _ in self.confused() for number in pair)
+            shown = list(dict.fromkeys([*both, *shown]))[: MOST_SHOWN - 1]
+        place = {number: column for column, number in enumerate(sorted(shown))}
+        labels = [self.labels[number] for number in place]
+        if len(place) < len(self.labels):
+            labels.append(_OTHERS)
+        matrix = [[0] * len(labels) for _ in labels]
+        for truth, answer, rows in self.confusion:
+            matrix[place.get(truth, -1)][place.get(answer, -1)] += rows
+        return labels, matrix
+
+    def confused(self) -> list[tuple[int, int, int]]:
+        """Return (true class, answer, rows) of the wrong answers, the most frequent first."""
+        return sorted((pair for pair in self.confusion if pair[0] != pair[1]), key=lambda pair: -pair[2])
 
     def save(self, file: Path) -> None:
         """Write as JSON."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=2))
+        file.write_text(
+            json.dumps(asdict(self), ensure_ascii=False, indent=None if len(self.labels) > MOST_SHOWN else 2)
+        )
 
     @classmethod
     def load(cls, file: Path) -> "Evaluation":
         """Read what `save` wrote."""
         raw = json.loads(file.read_text())
         raw["classes"] = [ClassScore(**row) for row in raw["classes"]]
+        raw["confusion"] = [tuple(pair) for pair in raw["confusion"]]
         raw["mistakes"] = [Mistake(**row) for row in raw["mistakes"]]
         return cls(**raw)
+
+
+def worst_and_best(classes: Sequence[ClassScore]) -> tuple[list[ClassScore], list[ClassScore]]:
+    """Return the classes with the lowest F1 and those with the highest, of those that the test has rows of."""
+    ranked = sorted((row for row in classes if row.support), key=lambda row: row.f1)
+    return ranked[:_EXTREMES], ranked[::-1][:_EXTREMES]

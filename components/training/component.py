@@ -134,7 +134,7 @@ def fine_tune(
         step.headline(metrics={"best_validation_accuracy": best.validation_accuracy})
     metrics.log_metric("validation_accuracy", best.validation_accuracy)
     metrics.log_metric("texts_per_second", best.texts_per_second)
-    checkpoint.metadata.update(backbone=backbone, epoch=best.epoch, labels=data.labels)
+    checkpoint.metadata.update(backbone=backbone, epoch=best.epoch, classes=len(data.labels))
     return best.validation_accuracy
 
 
