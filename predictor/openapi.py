@@ -41,7 +41,7 @@ _RETRY_AFTER: Schema = {
 _ERRORS = {
     400: "The request is malformed; the sentence says where, and what to send.",
     408: "The request did not arrive whole in time.",
-    413: "The body is too long, or has more tokens than the queue ever holds.",
+    413: "The body is too long, or has more tokens than the queue ever holds, or its answer too many probabilities.",
     415: "The body is compressed.",
     429: "The queue is full.",
     431: "The URL and the headers are too long.",
@@ -97,6 +97,8 @@ def _paths(name: str, version: str, label: str) -> dict[str, Any]:
     }
 
 
+# A page that lists more of them takes a browser seconds to draw.
+_MOST_LABELS = 200
 _METRICS = ("text/plain", "application/openmetrics-text")
 
 
@@ -163,7 +165,7 @@ def _v2_examples(name: str, version: str, label: str) -> tuple[Any, Any]:
 
 
 def _schemas(labels: Sequence[str]) -> dict[str, Schema]:
-    label: Schema = {"type": "string", "enum": list(labels)}
+    label: Schema = {"$ref": "#/components/schemas/Label"}
     best = _object({"label": label, "confidence": _SHARE})
     prediction = _object({"label": label, "confidence": _SHARE}, {"top_k": _array(best)})
     nested: Schema = {"$ref": "#/components/schemas/Texts"}
@@ -185,6 +187,7 @@ def _schemas(labels: Sequence[str]) -> dict[str, Schema]:
         _object({"name": name, "datatype": {"enum": ["BYTES", "FP32"]}, "shape": _array({"type": "integer"})})
     )
     return {
+        "Label": {"type": "string", **({"enum": list(labels)} if len(labels) <= _MOST_LABELS else {})},
         "Error": _object({"error": {"type": "string", "minLength": 1}}),
         "Texts": _array({"anyOf": [_TEXT, nested]}),
         "V1Request": _object(

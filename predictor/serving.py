@@ -1,8 +1,9 @@
 """The classifier under load: the same cleaning, encoder, engine and softmax, behind a cache and a batcher."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from predictor.batcher import Batcher, Call, TokenBudget
 from predictor.cache import AnswerCache
 from predictor.classifier import BATCH, Classifier
-from predictor.errors import Overloaded, TooLate
+from predictor.errors import Overloaded, TooLarge, TooLate
 from predictor.line import Ids
 from predictor.metrics import Metrics
 
@@ -29,6 +30,10 @@ _INLINE_CHARS = 2048
 _PORTION = 32
 # Requests that may be in preparation in the threads: the bodies they hold stand in no queue yet.
 _PREPARING = 32
+# Probabilities of one request, and of all that are in work: a million take 4 MB here, 20 MB as JSON, and some tens of
+# milliseconds of the event loop to write. With a few labels a request's tokens are its bound long before.
+MOST_VALUES = 2**20
+_HELD_VALUES = 64 * MOST_VALUES
 
 # Tokens, texts and padding. A lane of a CPU is as fast in tokens from a few hundred tokens on, and a batch that is no
 # longer than a twentieth of a second keeps everybody's wait short; a call costs it about as much as 15 tokens, so who
@@ -46,7 +51,7 @@ class Limits:
     timeout: float
     """Seconds after which a request is given up, unless the caller wants it sooner."""
     cache_entries: int
-    """Answers to keep; 0 for none."""
+    """Answers to keep, as long as they fit into the cache's bytes; 0 for none."""
     body_bytes: int
     """The longest request body or gRPC message."""
 
@@ -70,6 +75,8 @@ class LiveClassifier:
         budget = TokenBudget(limits.queue_tokens, tokens, texts, padding)
         self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
+        self._labels = len(classifier.labels)
+        self._held = 0
         self._preparing = 0
         self._inline = asyncio.Lock()
         metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
@@ -89,13 +96,32 @@ class LiveClassifier:
         seconds = min(self._limits.timeout, timeout or self._limits.timeout)
         try:
             async with asyncio.timeout(seconds):
-                with self.batcher.call(len(texts)) as call:
+                with self.batcher.call(len(texts)) as call, self._room(len(texts)):
                     await self._enter(call, texts)
                     rows = await call.rows()
         except TimeoutError:
             raise TooLate(f"no answer within {seconds:g} s: allow more time, or send fewer texts") from None
         self._metrics.answered(rows)
         return rows
+
+    @contextmanager
+    def _room(self, texts: int) -> Iterator[None]:
+        """Hold the memory of an answer, which has a number for each label whatever of it was asked for.
+
+        Raises:
+            TooLarge, Overloaded: there never is so much of it, or not now.
+        """
+        values = texts * self._labels
+        if values > MOST_VALUES:
+            most = max(1, MOST_VALUES // self._labels)
+            raise TooLarge(f"the request has {texts} texts, each with {self._labels} labels: send {most} at a time")
+        if self._held + values > _HELD_VALUES:
+            raise Overloaded("the server holds all the answers it can: send the request again in 1 s", 1)
+        self._held += values
+        try:
+            yield
+        finally:
+            self._held -= values
 
     async def drain(self) -> None:
         """Take no more texts, and return when those that were taken are answered."""

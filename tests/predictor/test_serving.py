@@ -41,7 +41,8 @@ class FakeClassifier:
     lanes = 2
     bundle = SimpleNamespace(digest="ab" * 32)
 
-    def __init__(self) -> None:
+    def __init__(self, labels: int = 2) -> None:
+        self.labels = [str(number) for number in range(labels)]
         self.encoder = FakeEncoder()
         self.gate: queue.SimpleQueue[None] | None = None
         self.runs = 0
@@ -65,10 +66,10 @@ def answers(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def played(
-    script: Callable[[LiveClassifier, FakeClassifier], Awaitable[None]], limits: Limits = LIMITS
+    script: Callable[[LiveClassifier, FakeClassifier], Awaitable[None]], limits: Limits = LIMITS, labels: int = 2
 ) -> CollectorRegistry:
     registry = CollectorRegistry()
-    classifier = FakeClassifier()
+    classifier = FakeClassifier(labels)
 
     async def whole() -> None:
         asked: Any = classifier
@@ -188,6 +189,35 @@ def test_more_tokens_than_the_queue_ever_holds_are_refused_for_good() -> None:
     played(script)
 
 
+def test_an_answer_of_too_many_probabilities_is_refused_before_any_text_is_run() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        with pytest.raises(TooLarge, match="210 texts, each with 5000 labels: send 209 at a time"):
+            await live.probabilities([f"{n}" for n in range(210)])
+        assert (classifier.runs, classifier.encoder.seen) == (0, [])
+        assert len(await live.probabilities([f"{n}" for n in range(209)])) == 209
+
+    played(script, labels=5000)
+
+
+def test_answers_in_work_are_bounded_in_all_and_make_room_again() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        texts = [str(n) for n in range(100)]
+        for _ in range(2):
+            classifier.gate = queue.SimpleQueue()
+            callers = [asyncio.create_task(live.probabilities(texts)) for _ in range(140)]
+            done, _ = await asyncio.wait(callers, return_when=asyncio.FIRST_COMPLETED)
+            with pytest.raises(Overloaded, match="all the answers it can"):
+                await done.pop()
+            for caller in callers:
+                caller.cancel()
+            for _ in range(1000):
+                classifier.gate.put(None)
+            answered = await asyncio.gather(*callers, return_exceptions=True)
+            assert sum(isinstance(answer, Overloaded) for answer in answered) == 6  # 64 times 2**20 in all
+
+    played(script, Limits(1_000_000, 30, 0, 1024), labels=5000)
+
+
 def test_a_refusal_does_not_wait_for_the_last_text_to_be_tokenised() -> None:
     async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
         with pytest.raises(TooLarge):
@@ -219,6 +249,20 @@ def test_large_requests_in_preparation_are_bounded_and_make_room_again() -> None
             assert sum(isinstance(answer, Overloaded) for answer in answered) == 1
 
     played(script, Limits(1_000_000, 30, 0, 1024))
+
+
+def test_the_cache_is_bounded_in_bytes_whatever_a_row_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("predictor.cache.MOST_BYTES", 100_000)
+    kept = {}
+    for labels in (4, 2000):
+        cache = AnswerCache("00" * 32, 10)
+        keys = [cache.key(str(number)) or b"" for number in range(20)]
+        for key in keys * 2:
+            cache.put(key, np.zeros(labels, dtype=np.float32))
+        rows = [row for key in keys if (row := cache.get(key)) is not None]
+        assert sum(row.nbytes for row in rows) <= 100_000
+        kept[labels] = len(rows)
+    assert kept[4] == 10 and 10 < kept[2000] + 2 <= 13
 
 
 def test_the_cache_keeps_the_latest_and_no_more_than_it_may() -> None:
