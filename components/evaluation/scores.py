@@ -63,7 +63,7 @@ class Evaluation:
 
         Of too many classes it has those that are confused most often, and one more for all others.
         """
-        shown = range(len(self.labels))
+        shown: Sequence[int] = range(len(self.labels))
         if len(self.labels) > MOST_SHOWN:
             both = (number for *pair, _ in self.confused() for number in pair)
             shown = list(dict.fromkeys([*both, *shown]))[: MOST_SHOWN - 1]

@@ -1,16 +1,21 @@
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from safetensors.numpy import load_file
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.svm import LinearSVC
 
 from components.data.dataset import Dataset
 from components.data.prepare import prepare
 from components.data.sources import collect
+from components.training import baseline
 from components.training.backbone import resolve_backbone
 from components.training.baseline import load_baseline, train_baseline
 from components.training.finetune import fine_tune
@@ -115,6 +120,36 @@ def test_the_baseline_keeps_its_answers(dataset: Dataset, tmp_path: Path) -> Non
     right = [answers[id_] == label for id_, label in zip(dataset.test.frame["id"], dataset.test.labels, strict=True)]
     assert made.test_accuracy == pytest.approx(np.mean(right))
     assert made.test_accuracy > 0.9
+
+
+@pytest.mark.parametrize("classes", [2, 9])
+def test_the_baseline_answers_the_same_however_many_classes_it_fits_at_once(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(1)
+    words = [f"word{number}" for number in range(4 * classes)]
+    truth = random.integers(classes, size=40 * classes)
+    texts = [" ".join([words[4 * label + int(random.integers(4))], *random.choice(words, 3)]) for label in truth]
+    labels = np.array([f"class {label}" for label in truth])
+    vectors = TfidfVectorizer().fit_transform(texts)
+    expected = LinearSVC(C=0.5, random_state=1).fit(vectors, labels).predict(vectors)
+    for at_once in (1, 2, 4, 100):
+        monkeypatch.setattr(baseline, "_WEIGHTS", at_once * max(vectors.shape))
+        first, second = baseline._answers(vectors, labels, [vectors, vectors[:5]], 1)
+        assert (first == expected).mean() > 0.99 and (second == first[:5]).all()
+
+
+def test_the_weights_of_many_classes_are_not_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    features, classes = 50_000, 60
+    monkeypatch.setattr(baseline, "_WEIGHTS", 6 * features)
+    vectors = scipy.sparse.lil_array((2 * classes, features))
+    vectors[np.arange(2 * classes), random.integers(features, size=2 * classes)] = 1.0
+    tracemalloc.start()
+    baseline._answers(vectors.tocsr(), np.arange(2 * classes) % classes, [vectors.tocsr()[:10]], 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < classes * features * 8 / 2
 
 
 def test_a_language_without_spaces_gets_character_features(tmp_path: Path) -> None:
