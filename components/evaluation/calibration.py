@@ -22,9 +22,8 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
     return round(float(np.exp(found.x)), 4)
 
 
-def calibration_error(rows: NDArray[np.float32], truth: NDArray[np.int64], bins: int = 15) -> float:
+def calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_], bins: int = 15) -> float:
     """Return the expected calibration error in [0, 1]: mean gap of confidence and accuracy over equal-width bins."""
-    confidence, right = rows.max(axis=1), rows.argmax(axis=1) == truth
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
         abs(confidence[index == bin_].mean() - right[index == bin_].mean()) * (index == bin_).mean()

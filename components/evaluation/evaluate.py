@@ -17,9 +17,11 @@ from components.evaluation.scores import ClassScore, Evaluation, Mistake
 from components.progress import Progress, say
 from components.training.baseline import Baseline
 from predictor.bundle import SPEC_FILE, Bundle, seal
-from predictor.classifier import Classifier
+from predictor.classifier import BATCH, Classifier
 
 _EXAMPLES = 12
+# Probabilities that are held at a time, 64 MB of them; 4 million texts of four classes.
+_PROBABILITIES = 16_000_000
 
 
 def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answers: dict[str, str]) -> Evaluation:
@@ -28,10 +30,9 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
     test = dataset.test
     truth = np.array(test.label_ids(classifier.labels))
     started = time.monotonic()
-    rows = classifier.probabilities(test.texts, Progress("evaluate", len(test)))
+    answers, confidence = _answers(classifier, test.texts)
     seconds = time.monotonic() - started
     classifier.close()
-    answers = rows.argmax(axis=1)
     right = answers == truth
     other = np.array([baseline_answers[id_] == label for id_, label in zip(test.frame["id"], test.labels, strict=True)])
     numbers = range(len(classifier.labels))
@@ -44,7 +45,7 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
         accuracy_low=float(interval.low),
         accuracy_high=float(interval.high),
         macro_f1=float(np.mean(scores[2])),
-        calibration_error=calibration_error(rows, truth),
+        calibration_error=calibration_error(confidence, right),
         baseline_accuracy=baseline.test_accuracy,
         only_model_right=int((right & ~other).sum()),
         only_baseline_right=int((~right & other).sum()),
@@ -57,13 +58,29 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
             for i, label in enumerate(classifier.labels)
         ],
         confusion=_pairs(truth, answers),
-        mistakes=_mistakes(test.texts, classifier.labels, truth, rows),
+        mistakes=_mistakes(test.texts, classifier.labels, truth, answers, confidence),
     )
     say(
         f"test accuracy {result.accuracy:.2%} (95% interval {result.accuracy_low:.1%} to {result.accuracy_high:.1%}), "
         f"baseline {result.baseline_accuracy:.2%}"
     )
     return result
+
+
+def _answers(classifier: Classifier, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the class of each text and its confidence; never all probabilities at a time, which may be billions."""
+    portion = max(BATCH, _PROBABILITIES // len(classifier.labels))
+    progress = Progress("evaluate", len(texts))
+    answers, confidence = [], []
+    for start in range(0, len(texts), portion):
+
+        def done(texts: int, before: int = start) -> None:
+            progress(before + texts)
+
+        rows = classifier.probabilities(texts[start : start + portion], done)
+        answers.append(rows.argmax(axis=1))
+        confidence.append(rows.max(axis=1))
+    return np.concatenate(answers), np.concatenate(confidence)
 
 
 def finish_bundle(bundle: Path, evaluation: Evaluation, dataset: Dataset, out: Path) -> Bundle:
@@ -99,9 +116,12 @@ def _pairs(truth: NDArray[np.int64], answers: NDArray[np.int64]) -> list[tuple[i
 
 
 def _mistakes(
-    texts: list[str], labels: list[str], truth: NDArray[np.int64], rows: NDArray[np.float32]
+    texts: list[str],
+    labels: list[str],
+    truth: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    confidence: NDArray[np.float32],
 ) -> list[Mistake]:
-    answers, confidence = rows.argmax(axis=1), rows.max(axis=1)
     wrong = np.flatnonzero(answers != truth)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_EXAMPLES]
     return [Mistake(texts[i][:300], labels[truth[i]], labels[answers[i]], float(confidence[i])) for i in wrong]

@@ -4,6 +4,7 @@ The method is SetFit's (Tunstall et al. 2022, "Efficient Few-Shot Learning Witho
 is over all pairs of a batch, whose texts the encoder has seen once each, instead of over pairs drawn one by one.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,9 +22,11 @@ from predictor.engine import pad
 # More steps only fit the few texts closer: 10 and 40 were worse on news topics with eight labels a class.
 STEPS = 20
 _BATCH = 32
-# A class needs a pair in a batch; so many classes have one at a time.
+# A class needs a pair in a batch, so a batch holds so many classes. Where there are more, a step learns from several
+# batches, one after the other; memory stays that of one, and time that of so many.
 _LEAST_ROWS = 2
 CLASSES = _BATCH // _LEAST_ROWS
+_PARTS = 5
 _RATE = 2e-5
 _WARMUP = 2
 # Texts of fewer tokens stay whole; of others at least this share is shown.
@@ -63,9 +66,10 @@ def contrast(
     if words is not None and len(words[0]):
         sources.append((*words, BalancedRows(words[1], random)))
     turns = class_turns(int(classes.max()) + 1, random)
-    for step in range(STEPS):
+    parts = min(_PARTS, math.ceil((int(classes.max()) + 1) / CLASSES))
+
+    def learn_from(chosen: Sequence[int]) -> float:
         vectors, truth = [], []
-        chosen = next(turns)
         for source, of, rows in sources:
             batch = rows.batch(chosen)
             tokens, mask = (
@@ -74,13 +78,17 @@ def contrast(
             with precision.autocast():
                 vectors.append(features(model, tokens, mask, precision).float())
             truth.append(torch.from_numpy(of[batch]))
-        loss = pair_loss(torch.cat(vectors), torch.cat(truth).to(precision.device))
+        loss = pair_loss(torch.cat(vectors), torch.cat(truth).to(precision.device)) / parts
         loss.backward()
+        return float(loss.detach())
+
+    for step in range(STEPS):
+        loss = sum(learn_from(next(turns)) for _ in range(parts))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
-        progress(step + 1, f"loss {float(loss.detach()):.3f}")
+        progress(step + 1, f"loss {loss:.3f}")
     model.eval()
 
 
@@ -138,7 +146,9 @@ class BalancedRows:
         return np.array(batch)
 
 
-def _next(queue: list[int], most: int, every: Sequence[int], random: np.random.Generator) -> list[int]:
+def _next(
+    queue: list[int], most: int, every: Sequence[int] | NDArray[np.int64], random: np.random.Generator
+) -> list[int]:
     """Take up to `most` members from a queue, which is filled up with all of them in a new order when it runs short."""
     take = min(most, len(every))
     if len(queue) < take:

@@ -1,8 +1,10 @@
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,14 @@ import yaml
 
 from components.data.dataset import Dataset
 from components.evaluation.card import model_card
+from components.evaluation.evaluate import evaluate
 from components.evaluation.gate import gate
 from components.evaluation.report import render_report
 from components.evaluation.scores import ClassScore, Evaluation, Mistake
+from components.training.baseline import Baseline
 from components.training.recipe import Epoch
 from predictor.bundle import Bundle
+from predictor.classifier import Classifier
 
 GOOD = Evaluation(
     task="toy",
@@ -150,6 +155,25 @@ def test_the_figures_of_many_classes_take_as_much_room_as_there_are_pairs(tmp_pa
     result.save(tmp_path / "evaluation.json")
     assert (tmp_path / "evaluation.json").stat().st_size < 300_000
     assert Evaluation.load(tmp_path / "evaluation.json") == result
+
+
+def test_the_test_is_answered_in_portions_whose_probabilities_are_bounded(
+    bundle: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    whole = Classifier.probabilities
+
+    def counted(self: Classifier, texts: Sequence[str], done: Callable[[int], None] | None = None) -> Any:
+        asked.append(len(texts))
+        return whole(self, texts, done)
+
+    monkeypatch.setattr(Classifier, "probabilities", counted)
+    answers = dict(zip(dataset.test.frame["id"], dataset.test.labels, strict=True))
+    found = []
+    for most in (16_000_000, 3 * 25):
+        monkeypatch.setattr("components.evaluation.evaluate._PROBABILITIES", most)
+        found.append(replace(evaluate(bundle, dataset, Baseline("words", 1, 0.5, 0.5), answers), texts_per_second=0.0))
+    assert asked == [60, 25, 25, 10] and found[0] == found[1]
 
 
 def test_the_model_card_of_many_classes_names_some(bundle: Path) -> None:

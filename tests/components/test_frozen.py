@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, pipeline
 
 from components.data.dataset import Dataset, Split
-from components.training.contrast import BalancedRows, class_turns, crop, pair_loss
+from components.training.contrast import BalancedRows, class_turns, contrast, crop, pair_loss
 from components.training.frozen import embed, fit_head, fit_logistic
 from components.training.model import features, load_classifier, output_layer, score
 from components.training.precision import Precision
@@ -184,6 +184,24 @@ def test_many_classes_take_turns_in_batches_of_bounded_size(classes: int, rows: 
     batches = [texts.batch(next(turns)) for _ in range(-(-classes // 16) + 1)]
     assert all(np.unique(batch % classes, return_counts=True)[1].tolist() == [min(2, rows)] * 16 for batch in batches)
     assert set(np.concatenate(batches) % classes) == set(range(classes))
+
+
+@pytest.mark.parametrize(("classes", "batches"), [(16, 1), (40, 3), (150, 5)])
+def test_many_classes_are_learnt_in_more_batches_and_not_in_larger_ones(
+    classes: int, batches: int, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def counted(model: Any, tokens: torch.Tensor, *more: Any) -> torch.Tensor:
+        sizes.append(len(tokens))
+        return features(model, tokens, *more)
+
+    monkeypatch.setattr("components.training.contrast.features", counted)
+    monkeypatch.setattr("components.training.contrast.STEPS", 3)
+    model = load_classifier(backbone, LABELS)
+    ids = Encoder(backbone, 16)([str(number) for number in range(classes)] * 2)
+    contrast(model, ids, np.tile(np.arange(classes), 2), 0, FP32, 1)
+    assert sizes == [32] * 3 * batches
 
 
 @given(st.lists(st.integers(5, 99), max_size=60), st.integers(0, 9))

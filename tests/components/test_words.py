@@ -44,3 +44,9 @@ def test_few_words_are_shared_out() -> None:
     names = np.eye(2, dtype=np.float32)
     rows, classes = choose_words(names, names, np.array([0, 1]), np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32))
     assert rows.tolist() == [0, 1] and classes.tolist() == [0, 1]
+
+
+def test_a_class_without_texts_lies_where_its_name_does() -> None:
+    names = np.eye(3, dtype=np.float32)
+    rows, classes = choose_words(names, names[[0, 2]], np.array([0, 2]), np.eye(3, dtype=np.float32))
+    assert rows.tolist() == [0, 1, 2] and classes.tolist() == [0, 1, 2]
