@@ -27,6 +27,7 @@ from predictor.engine import pad
 from predictor.text import Encoder
 
 _BATCH = 32
+_HEAD_BATCH = 1024
 # What a word counts for in the head, of a text's 1: all words of a class are as 16 texts.
 _WORD = 16 / WORDS
 # How far the logit of a class without rows lies below the least bias of those that have some. The regression's own
@@ -85,11 +86,11 @@ def fit_head(
     shares = np.concatenate([np.ones(len(ids)), np.full(len(word_ids), _WORD)])
     fit_logistic(model, vectors, np.concatenate([classes, word_classes]), shares)
     seconds = time.monotonic() - started
-    loss, _, _ = score(model, ids, classes.tolist(), pad_id, precision)
+    loss = head_loss(model, vectors[: len(ids)], classes)
     truth = validation.label_ids(labels)
     validation_loss, right, answers = score(model, encoder(validation.texts), truth, pad_id, precision)
     rows = len(truth)
-    done = Epoch(1, loss / len(ids), validation_loss / rows, right / rows, seconds, len(ids) / seconds, all(answers))
+    done = Epoch(1, loss, validation_loss / rows, right / rows, seconds, len(ids) / seconds, all(answers))
     say(f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}")
     on_epoch(done)
     record = {
@@ -145,3 +146,14 @@ def fit_logistic(
     layer.bias.fill_(float(bias.min()) - _UNSEEN)
     layer.weight[seen] = torch.from_numpy(weight).to(layer.weight)
     layer.bias[seen] = torch.from_numpy(bias).to(layer.bias)
+
+
+@torch.inference_mode()
+def head_loss(model: PreTrainedModel, vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
+    """Return the mean cross-entropy of the head on what `embed` gave, without another pass through the encoder."""
+    layer, total = output_layer(model), 0.0
+    for start in range(0, len(vectors), _HEAD_BATCH):
+        part, truth = (torch.from_numpy(rows[start : start + _HEAD_BATCH]) for rows in (vectors, classes))
+        logits = layer(part.to(layer.weight))
+        total += float(torch.nn.functional.cross_entropy(logits, truth.to(logits.device), reduction="sum"))
+    return total / len(vectors)

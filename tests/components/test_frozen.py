@@ -14,7 +14,7 @@ from transformers import AutoModel, pipeline
 
 from components.data.dataset import Dataset, Split
 from components.training.contrast import BalancedRows, class_turns, contrast, crop, pair_loss
-from components.training.frozen import embed, fit_head, fit_logistic
+from components.training.frozen import embed, fit_head, fit_logistic, head_loss
 from components.training.model import features, load_classifier, output_layer, score
 from components.training.precision import Precision
 from components.training.recipe import Epoch, Method, Recipe, choose_method
@@ -228,6 +228,7 @@ def test_a_score_counts_the_answers_of_each_class(backbone: Path, dataset: Datas
     output_layer(model).bias.data = torch.tensor([0.0, 9.0, 0.0])
     ids, truth = Encoder(backbone, 64)(dataset.test.texts), dataset.test.label_ids(LABELS)
     loss, right, answers = score(model, ids, truth, 0, FP32)
+    assert head_loss(model, embed(model, ids, 0, FP32), np.array(truth)) == pytest.approx(loss / len(ids), rel=1e-5)
     assert answers == [0, len(ids), 0] and right == truth.count(1)
     assert loss == pytest.approx(9.0 * (len(ids) - right), rel=1e-3)
     parts = [score(model, ids, truth, 0, FP32, (part, 2))[1] for part in range(2)]
