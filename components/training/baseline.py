@@ -55,7 +55,7 @@ def train_baseline(dataset: Dataset, out: Path, max_rows: int, seed: int) -> Bas
     features = _features(spaced)
     learnt = features.fit_transform(texts)
     asked = [features.transform(_lowered(split.texts)) for split in (dataset.validation, dataset.test)]
-    validation, test = _answers(learnt, np.array(train.labels), asked, seed)
+    validation, test = _answers(learnt, np.array(train.labels, dtype=object), asked, seed)
     result = Baseline(
         features="word 1-2 grams" if spaced else "character 1-3 grams",
         train_rows=len(train),

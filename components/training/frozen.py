@@ -30,9 +30,8 @@ _BATCH = 32
 _HEAD_BATCH = 1024
 # What a word counts for in the head, of a text's 1: all words of a class are as 16 texts.
 _WORD = 16 / WORDS
-# How far the logit of a class without rows lies below the least bias of those that have some. The regression's own
-# logits differ by less than half of it.
-_UNSEEN = 30.0
+# How far the logit of a class without rows lies below the least that any other class has for a vector of length 1.
+_UNSEEN = 20.0
 
 
 def fit_head(
@@ -143,7 +142,7 @@ def fit_logistic(
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     layer, seen = output_layer(model), torch.from_numpy(fitted.classes_)
     layer.weight.zero_()
-    layer.bias.fill_(float(bias.min()) - _UNSEEN)
+    layer.bias.fill_(float((bias - np.linalg.norm(weight, axis=1) / scale).min()) - _UNSEEN)
     layer.weight[seen] = torch.from_numpy(weight).to(layer.weight)
     layer.bias[seen] = torch.from_numpy(bias).to(layer.bias)
 

@@ -41,8 +41,10 @@ def test_a_thousand_classes_are_learnt_in_bounded_memory_and_reported_in_short(t
     many_classes(words, CLASSES, ROWS, seed=1).to_csv(tmp_path / "data" / "train.csv", index=False)
     command = [sys.executable, "-m", "pipelines.cli", "run", "--profile", "fast", "--min-accuracy", "0.05"]
     command += ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    # With as many threads as users have; the tests' own models are too small for more than one.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     with (tmp_path / "log").open("w") as log, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(os.environ)
+        command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
     ) as run:  # fmt: skip
         most = _peak(run)
         printed = run.stdout.read() if run.stdout else ""
