@@ -10,12 +10,16 @@ from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
 from predictor.errors import InputError
+from predictor.markup import without_markup
 
-# A text may be cut before it is tokenised, so that a 10 MB text costs no more than a long one: no language puts
-# fewer than max_length tokens into this many characters a token.
+# A clean text may be cut before it is tokenised: no language puts fewer than max_length tokens into this many
+# characters a token.
 CHARS_PER_TOKEN = 64
+# Characters of a text that are looked at: ten times a large web page, and no step over so many keeps other threads
+# waiting for long.
+MOST_CHARS = 1_000_000
 
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 _AMPERSAND = re.compile(r"&(?:amp;)+")
 # News feeds lose the ampersand of an entity: "#39;" is an apostrophe even after a letter, and of numbers only those of
 # punctuation are taken for one ("#7;" is a rank). "lt;" after a letter is the end of a word.
@@ -23,8 +27,14 @@ _ENTITY = re.compile(
     r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|quot|apos|lt|gt|amp|nbsp);"
     r"|(#(?:3[3-9]|4[0-7]|9[1-6]|1[45][0-9]|8[0-9]{3})|quot|apos|nbsp|(?<![^\W_])(?:lt|gt|amp));"
 )
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>")
 _ESCAPED = re.compile(r"\\([$#&%_'\"])")
+# No letter, digit or ASCII: every mark that Unicode sorts behind its letter is among these.
+_MARKS = re.compile(r"[^\w\x00-\x7f]{32}")
+# Whatever is no white space and not of those characters that Unicode says to show as nothing.
+_VISIBLE = re.compile(
+    "[^\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 class Cleaning(BaseModel):
@@ -41,13 +51,18 @@ class Cleaning(BaseModel):
 DEFAULT_CLEANING = Cleaning()
 
 
-def clean(text: str, options: Cleaning = DEFAULT_CLEANING) -> str:
+def clean(text: str, options: Cleaning = DEFAULT_CLEANING, most: int = MOST_CHARS) -> str:
     """Return the text in Unicode NFC with markup repaired, control characters dropped and white space collapsed.
 
     Linear in the length of the text. Words, case, digits and punctuation are kept: a pretrained tokenizer was
-    trained on them.
+    trained on them. Empty if nothing is left that can be seen.
+
+    Args:
+        text: as it was sent; its first million characters are looked at.
+        options: what to repair.
+        most: characters to keep of the result.
     """
-    text = _without_control(text)
+    text = _without_control(text[:MOST_CHARS])
     if options.markup:
         # Most texts have nothing to repair, and asking for a character is a tenth of searching for a pattern.
         if "&" in text:
@@ -55,18 +70,34 @@ def clean(text: str, options: Cleaning = DEFAULT_CLEANING) -> str:
         if ";" in text:
             text = _ENTITY.sub(lambda match: html.unescape(f"&{match[1] or match[2]};"), text)
         if "<" in text:
-            text = _TAG.sub(" ", text)
+            text = without_markup(text)
         if "\\" in text:
             text = _ESCAPED.sub(r"\1", text).replace("\\", " ")
         text = _without_control(text)
-    text = unicodedata.normalize("NFC", text)
+    text = _composed(" ".join(text.split(None, most)[:most])[:most])
     if options.lowercase:
         text = text.lower()
-    return " ".join(text.split())
+    text = " ".join(text.split())[:most].rstrip()
+    return text if _VISIBLE.search(text) else ""
 
 
 def _without_control(text: str) -> str:
     return text if text.isprintable() else _CONTROL.sub("", text)
+
+
+def _composed(text: str) -> str:
+    """Return the text in NFC.
+
+    Composing sorts the marks behind a letter in the square of their number, so a run of them is broken up as Unicode's
+    stream-safe format does it (UAX #15, section 13), with U+034F.
+    """
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _MARKS.sub(_broken_up, text))
+
+
+def _broken_up(run: re.Match[str]) -> str:
+    return f"{run[0]}\u034f" if all(map(unicodedata.combining, run[0])) else run[0]
 
 
 class Encoder:
@@ -96,8 +127,8 @@ class Encoder:
         self.max_length = max_length
 
     def clean(self, texts: Iterable[str]) -> list[str]:
-        """Clean each text."""
-        return [clean(text[: self._max_chars], self.cleaning) for text in texts]
+        """Clean each text, and cut what is too long to be read to its end."""
+        return [clean(text, self.cleaning, self._max_chars) for text in texts]
 
     def encode(self, cleaned: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text that was cleaned, unpadded, at most `max_length` each."""

@@ -1,3 +1,5 @@
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,52 @@ def test_repairs_what_feeds_break_and_nothing_else(raw: str, repaired: str) -> N
     assert clean(raw) == repaired
 
 
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("Call <PERSON> at <URL> or <user>", None),
+        ("a List<String> and a Map<String, List<Object>>", None),
+        ("write to <ann@example.com> or <https://example.com/a>", None),
+        ("<TIME> at <ADDRESS>, <DATE>", None),
+        ("if a<b and c>d", None),
+        ("use <script> to load, <!-- to comment", None),
+        ("<A HREF='x'>Oil</A> <BR/>up<br>a <B>lot</B>", "Oil up a lot"),
+        ('<p class="lead">One</p><P>Two', "One Two"),
+        ("at <time>9:30</time> <TIME datetime=9>nine</TIME>", "at 9:30 nine"),
+        ("<!DOCTYPE html><html><head><title>T</title></head><body>B", "T B"),
+        ("<style>p > a { color: red }</style>red<script async>if (a<b) x()</script> wine", "red wine"),
+        ("<svg viewBox='0 0 1 1'><path d='M0'/></svg>drawn<!-- <b> -- x -->", "drawn"),
+        ("&lt;PERSON&gt; said &lt;i&gt;no&lt;/i&gt;", "<PERSON> said no"),
+        (f"<img src='data:{'A' * 5000}'>seen", "seen"),
+    ],
+)
+def test_markup_is_what_html_knows_and_the_rest_is_text(raw: str, shown: str | None) -> None:
+    assert clean(raw) == (raw if shown is None else shown)
+
+
+def test_cells_and_rules_are_markup_with_their_flags() -> None:
+    assert clean("<td nowrap>1<TD NOWRAP>2<hr noshade><b and c>") == "1 2 <b and c>"
+
+
+@given(st.text(alphabet="abAB</>= \n!-\"'", max_size=40))
+def test_only_what_stands_in_brackets_is_ever_dropped(text: str) -> None:
+    outside = re.sub(r"<[^<>]*>|<!--.*?-->", "", text, flags=re.S)
+    letters = iter(clean(text))
+    assert all(letter in letters for letter in outside if letter.isalpha())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " \n\u3000", "\x00\x01", "\u200b\u200d\ufeff", "<p></p><br/>", "&nbsp;", "\\", "\u2060 \u00ad", "<!---->"],
+)
+def test_what_shows_nothing_is_empty(text: str) -> None:
+    assert clean(text) == ""
+
+
+def test_zero_width_characters_inside_a_text_stay() -> None:
+    assert clean("می\u200cخواهم") == "می\u200cخواهم"
+
+
 def test_without_markup_repair_entities_stay() -> None:
     assert clean("a &lt; b \\ c", Cleaning(markup=False)) == "a &lt; b \\ c"
 
@@ -52,6 +100,35 @@ def test_cleaning_plain_text_twice_changes_nothing(text: str) -> None:
 
 def test_time_is_linear_in_nested_entities() -> None:
     assert clean("&" + "amp;" * 200_000 + "lt;") == "<"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<", "<a ", "<a '\"", "<!--", "<script ", "<style></style", "<x>", "</x>", "&", "&amp", "#8", "\\$", "\x00a",
+     "\u0316\u0301", "a ", "😂", "<time ", "<script></script>", "&#39;"],
+)  # fmt: skip
+def test_time_is_linear_whatever_is_repeated(piece: str) -> None:
+    text = piece * (300_000 // len(piece))
+    assert len(clean(text, most=100)) <= 100
+
+
+@given(st.text(max_size=30), st.integers(1, 40))
+def test_cut_it_is_the_beginning_of_what_it_is_whole(text: str, most: int) -> None:
+    whole = clean(text)
+    cut = clean(text, most=most)
+    assert len(cut) <= most
+    assert len(whole) > most or cut == whole
+
+
+@pytest.mark.parametrize("piece", ["<td width=1>&nbsp;</td>", " \n", "\x00", "<!-- x -->"])
+def test_a_text_is_cut_after_it_is_cleaned(backbone: Path, piece: str) -> None:
+    encoder = Encoder(backbone, 16)
+    assert encoder([f"{piece * 10_000}goal cup"]) == encoder(["goal cup"])
+
+
+def test_a_run_of_marks_is_composed_like_a_short_one() -> None:
+    run = clean("e" + "\u0301\u0316" * 10)
+    assert run == unicodedata.normalize("NFC", "e" + "\u0301\u0316" * 10)
 
 
 def test_token_ids_are_those_of_transformers(backbone: Path) -> None:
