@@ -53,6 +53,17 @@ def upload(folder: Path, uri: str, last: str) -> None:
             files.put_file(str(file), target)
 
 
+def names_under(uri: str) -> set[str]:
+    """Return the names of all files under the URI, relative to it.
+
+    Raises:
+        InputError: the storage cannot be read.
+    """
+    with _explained(uri, "read"):
+        files, base = fsspec.core.url_to_fs(uri)
+        return {str(file)[len(base.rstrip("/")) + 1 :] for file in files.find(base)}
+
+
 def read_text(uri: str) -> str:
     """Return the text of one file; empty where there is none."""
     with _explained(uri, "read"):

@@ -1,7 +1,7 @@
 """The model bundle: the only thing training hands to serving.
 
 A folder that plain `transformers` loads too, with `serving.json` beside the weights. `serving.json` lists the
-SHA-256 of every other file, so its own SHA-256 names the whole bundle.
+SHA-256 of every other file, so its own SHA-256 names the whole bundle; a folder with any other file is refused.
 """
 
 import hashlib
@@ -13,9 +13,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from predictor.errors import InputError
+from predictor.reference import Reference
 from predictor.text import Cleaning
 
-SCHEMA_VERSION = 1
+# Raised whenever the same fields come to mean something else: how texts are cleaned is part of what a model learnt.
+SCHEMA_VERSION = 2
 SPEC_FILE = "serving.json"
 
 Precision = Literal["int8", "fp32", "torch"]
@@ -24,19 +26,6 @@ MODEL_FILES: dict[Precision, str] = {
     "fp32": "onnx/model.onnx",
     "torch": "model.safetensors",
 }
-
-
-class Reference(BaseModel):
-    """How the model answered on the validation split: what later traffic is compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    class_shares: dict[str, float]
-    confidence_histogram: list[int]
-    """Counts of answers in 20 equal bins of confidence over [0, 1]."""
-    token_edges: list[int]
-    token_histogram: list[int]
-    """Counts of texts whose token count falls below each edge and not below the one before."""
 
 
 class ServingSpec(BaseModel):
@@ -62,6 +51,12 @@ class ServingSpec(BaseModel):
     files: dict[str, str]
 
 
+class _Version(BaseModel):
+    """What can be read of a `serving.json` of any release."""
+
+    schema_version: int
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that was found whole."""
@@ -82,24 +77,71 @@ class Bundle:
             what = "has no serving.json" if path.is_dir() else "is not a folder"
             raise InputError(f"{path} {what}: give the folder that `pigeonhole run` printed as bundle")
         raw = file.read_bytes()
-        try:
-            spec = ServingSpec.model_validate_json(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the document"
-            raise InputError(f"{file} cannot be read at {where} ({first['msg']}): train the bundle again") from error
-        if spec.schema_version != SCHEMA_VERSION:
+        spec = _read_spec(file, raw)
+        found = part_names(path)
+        for name, digest in spec.files.items():
+            if name not in found:
+                raise InputError(f"{path} lacks {name}: copy the whole bundle again")
+            if sha256_of(path / name) != digest:
+                raise InputError(f"{path / name} was changed after the bundle was made: copy the whole bundle again")
+        if more := sorted(found - set(spec.files)):
             raise InputError(
-                f"{file} has schema version {spec.schema_version}, this predictor reads {SCHEMA_VERSION}: "
+                f"{path} has {more[0]}, which serving.json does not list: remove it, or copy the whole bundle again"
+            )
+        return cls(path, spec, hashlib.sha256(raw).hexdigest())
+
+
+def _read_spec(file: Path, raw: bytes) -> ServingSpec:
+    try:
+        given = _Version.model_validate_json(raw).schema_version
+        if given != SCHEMA_VERSION:
+            raise InputError(
+                f"{file} has schema version {given}, this predictor reads {SCHEMA_VERSION}: "
                 "serve it with the release that made it, or train again"
             )
-        for name, digest in spec.files.items():
-            part = path / name
-            if not part.is_file():
-                raise InputError(f"{path} lacks {name}: copy the whole bundle again")
-            if sha256_of(part) != digest:
-                raise InputError(f"{part} was changed after the bundle was made: copy the whole bundle again")
-        return cls(path, spec, hashlib.sha256(raw).hexdigest())
+        return ServingSpec.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise InputError(f"{file} cannot be read at {where} ({first['msg']}): train the bundle again") from error
+
+
+def is_part(name: str) -> bool:
+    """Whether `serving.json` has to list a file of this name, relative to the bundle.
+
+    Itself it does not list. What a storage or a mount adds under a name with a dot in front (`..data` of a ConfigMap,
+    `.DS_Store`) is no part of a bundle, and `lost+found` of a volume is none: nothing reads them.
+    """
+    first, *_ = parts = name.split("/")
+    return name != SPEC_FILE and first != "lost+found" and not any(part.startswith(".") for part in parts)
+
+
+def part_names(folder: Path) -> set[str]:
+    """Return the names of a bundle's parts, relative to its folder; links are followed.
+
+    Raises:
+        InputError: a link leads out of the folder, or nowhere.
+    """
+    root = folder.resolve()
+    names: set[str] = set()
+    seen: set[Path] = set()
+    left = [folder]
+    while left:
+        here = left.pop()
+        if here.resolve() in seen:
+            continue
+        seen.add(here.resolve())
+        for entry in here.iterdir():
+            name = entry.relative_to(folder).as_posix()
+            if not is_part(name):
+                continue
+            if not entry.resolve().is_relative_to(root) or not entry.exists():
+                raise InputError(f"{entry} is a link that leads out of the bundle: copy the file itself")
+            if entry.is_dir():
+                left.append(entry)
+            else:
+                names.add(name)
+    return names
 
 
 def sha256_of(file: Path) -> str:
@@ -116,8 +158,7 @@ def seal(folder: Path, spec: ServingSpec) -> Bundle:
     """
     for part in (folder, *folder.rglob("*")):
         part.chmod(0o755 if part.is_dir() else 0o644)  # the server runs as another user than the trainer
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    files = {name: sha256_of(folder / name) for name in names if name != SPEC_FILE}
+    files = {name: sha256_of(folder / name) for name in sorted(part_names(folder))}
     spec = spec.model_copy(update={"files": files})
     raw = (spec.model_dump_json(indent=2) + "\n").encode()
     aside = folder / f".{SPEC_FILE}.new"

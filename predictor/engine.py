@@ -113,7 +113,13 @@ class TorchEngine:
 
 
 def load_engine(bundle: Bundle, precision: Precision) -> Engine:
-    """Start the engine for a bundle."""
+    """Start the engine for a bundle.
+
+    Raises:
+        InputError: the bundle has no such precision, or what runs it is not installed.
+    """
+    if MODEL_FILES[precision] not in bundle.spec.files:
+        raise InputError(f"{bundle.path} has no {MODEL_FILES[precision]}: choose a precision that it has")
     if precision == "torch":
         return TorchEngine(bundle.path, bundle.spec.pad_token_id)
     return OnnxEngine(bundle.path / MODEL_FILES[precision], bundle.spec.pad_token_id, available_cpus())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from predictor.batcher import Batch
+from predictor.reference import CONFIDENCE_EDGES
 
 _LABELS = ("model_name", "revision")
 _LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -73,7 +74,7 @@ class Metrics:
             Histogram, "text_tokens", "Tokens of a text that was run.", buckets=sorted(set(token_edges))
         ).labels(*self._who)
         self._confidence = self._of(
-            Histogram, "confidence_ratio", "Confidence of an answer.", buckets=[n / 20 for n in range(1, 21)]
+            Histogram, "confidence_ratio", "Confidence of an answer.", buckets=CONFIDENCE_EDGES
         ).labels(*self._who)
         cache = self._of(Counter, "cache_lookups_total", "Texts looked up among earlier answers, by result.", "result")
         self._hits, self._misses = (cache.labels(*self._who, result) for result in ("hit", "miss"))

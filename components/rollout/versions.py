@@ -1,11 +1,12 @@
 """Which bundle lies at an address: its name there, checked against what it holds where it can be read from here."""
 
 import hashlib
+import json
 import re
 
 from components.rollout.rollout import Version
-from components.staging import read_text
-from predictor.bundle import SPEC_FILE
+from components.staging import names_under, read_text
+from predictor.bundle import SPEC_FILE, is_part
 from predictor.errors import InputError
 
 _NAME = re.compile(r"[0-9a-f]{12}")
@@ -40,4 +41,13 @@ def check_bundle(version: Version) -> None:
     if not digest.startswith(version.name):
         raise InputError(
             f"the bundle at {version.uri} has the digest {digest[:12]}, not that of its name: store it again"
+        )
+    listed = set(json.loads(content).get("files", {}))
+    there = {name for name in names_under(version.uri) if is_part(name)}
+    if lacking := sorted(listed - there):
+        raise InputError(f"the bundle at {version.uri} lacks {lacking[0]}: store it again")
+    if more := sorted(there - listed):
+        raise InputError(
+            f"the bundle at {version.uri} has {more[0]}, which its serving.json does not list, and which a predictor "
+            "would refuse: remove it"
         )

@@ -25,9 +25,10 @@ from components.progress import Progress, say
 from components.training.first_token import read_first_token_only
 from components.training.quantize import to_int8
 from components.training.recipe import HISTORY_FILE
-from predictor.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, Reference, ServingSpec, seal
+from predictor.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, ServingSpec, seal
 from predictor.classifier import BATCH, run_sorted, softmax
 from predictor.engine import Engine, OnnxEngine, TorchEngine, available_cpus
+from predictor.reference import reference_of
 from predictor.text import Encoder
 
 # int8 is served only if it costs at most this share of validation accuracy.
@@ -113,7 +114,7 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
             "calibration_error_after": calibration_error(rows.max(axis=1), right),
         },
         baseline_accuracy=baseline_accuracy,
-        reference=_reference(rows, [len(row) for row in ids], dataset.labels),
+        reference=reference_of(rows, [len(row) for row in ids], dataset.labels),
         data_digest=dataset.digest,
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         files={},
@@ -192,16 +193,3 @@ def _score(name: str, engine: Engine, ids: list[list[int]], truth: NDArray[np.in
 
 def _agreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
-
-
-def _reference(rows: NDArray[np.float32], lengths: list[int], labels: list[str]) -> Reference:
-    shares = np.bincount(rows.argmax(axis=1), minlength=len(labels)) / len(rows)
-    edges = sorted({int(edge) for edge in np.quantile(lengths, np.linspace(0.1, 1.0, 10))})
-    histogram, _ = np.histogram(lengths, bins=[0, *(edge + 1 for edge in edges)])
-    confidence, _ = np.histogram(rows.max(axis=1), bins=20, range=(0, 1))
-    return Reference(
-        class_shares={label: float(share) for label, share in zip(labels, shares, strict=True)},
-        confidence_histogram=confidence.tolist(),
-        token_edges=[edge + 1 for edge in edges],
-        token_histogram=histogram.tolist(),
-    )

@@ -84,6 +84,21 @@ def test_a_version_is_named_by_its_address_and_checked_by_what_lies_there(tmp_pa
     check_bundle(version_at("pvc://claim/ffffffffffff"))  # nobody outside the cluster can look
 
 
+def test_a_stored_bundle_with_other_files_than_it_lists_is_refused(tmp_path: Path) -> None:
+    content = b'{"schema_version": 2, "files": {"onnx/model.onnx": "0"}}'
+    folder = tmp_path / hashlib.sha256(content).hexdigest()[:12]
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "serving.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"lacks onnx/model\.onnx"):
+        check_bundle(version_at(str(folder)))
+    for name in ("onnx/model.onnx", "onnx/.keep"):
+        (folder / name).write_text("x")
+    check_bundle(version_at(str(folder)))
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"has adapter_config\.json, which its serving\.json does not list"):
+        check_bundle(version_at(f"{folder.as_uri()}/"))
+
+
 def test_knative_traffic_goes_back_before_the_spec_does() -> None:
     """With the spec first, Knative would give the canary all traffic until the restored revision is ready."""
     back = replace(ROLLOUT, phase=Phase.ROLLING_BACK)

@@ -1,0 +1,46 @@
+"""How a model answered where it was trained: what later traffic is compared with, counted as Prometheus counts it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+
+CONFIDENCE_EDGES = [n / 20 for n in range(1, 21)]
+"""Of the 20 buckets of confidence, in the reference and in the metrics."""
+
+
+class Reference(BaseModel):
+    """How the model answered on the validation split.
+
+    Histograms hold a count for each edge, of what lies above the edge before and not above this one, as a bucket of
+    Prometheus does; the last count is of what lies above all edges.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_shares: dict[str, float]
+    confidence_histogram: list[int]
+    """By `CONFIDENCE_EDGES`."""
+    token_edges: list[int]
+    """Deciles of the texts' token counts, special tokens included."""
+    token_histogram: list[int]
+
+
+def reference_of(rows: NDArray[np.float32], lengths: Sequence[int], labels: Sequence[str]) -> Reference:
+    """Return the reference for probabilities of shape (texts, labels) and the texts' token counts."""
+    shares = np.bincount(rows.argmax(axis=1), minlength=len(labels)) / len(rows)
+    edges = sorted({int(edge) for edge in np.quantile(lengths, np.linspace(0.1, 1.0, 10))})
+    return Reference(
+        class_shares={label: float(share) for label, share in zip(labels, shares, strict=True)},
+        confidence_histogram=bucket_counts(rows.max(axis=1), CONFIDENCE_EDGES),
+        token_edges=edges,
+        token_histogram=bucket_counts(lengths, edges),
+    )
+
+
+def bucket_counts(values: ArrayLike, edges: Sequence[float]) -> list[int]:
+    """Count values by the first edge that is not below them, and those above all edges last."""
+    places = np.searchsorted(edges, np.asarray(values, dtype=np.float64), side="left")
+    counts: list[int] = np.bincount(places, minlength=len(edges) + 1).tolist()
+    return counts
