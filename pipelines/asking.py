@@ -39,6 +39,14 @@ class _Busy(Exception):
         self.wait = wait
 
 
+class _Empty(Exception):
+    """The server says that texts of the request are empty after cleaning; `places` are their numbers."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        super().__init__(f"texts {places} are empty")
+        self.places = places
+
+
 @dataclass(frozen=True)
 class Server:
     """Where a model is asked, and how."""
@@ -69,10 +77,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Answers:
-    """Labels and confidences in the order of the texts, and the version of the model that gave them."""
+    """Labels and confidences in the order of the texts, and the version of the model that gave them.
 
-    labels: list[str]
-    confidences: list[float]
+    A text without words has no label; the version is empty where none of the texts has any.
+    """
+
+    labels: list[str | None]
+    confidences: list[float | None]
     version: str
 
 
@@ -90,10 +101,31 @@ def ask(server: Server, texts: Sequence[str]) -> Iterator[Answers]:
     over = threading.Event()
     with _connected(server) as once, ThreadPoolExecutor(IN_FLIGHT) as pool:
         try:
-            yield from pool.map(lambda batch: _patiently(once, batch, over), batches)
+            yield from pool.map(lambda batch: _with_words(once, batch, over), batches)
         finally:
             over.set()
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _with_words(once: _Ask, texts: Sequence[str], over: threading.Event) -> Answers:
+    """Ask for the texts that have words: a blank one is not sent, and one that the server finds empty not again."""
+    places = [place for place, text in enumerate(texts) if text.strip()]
+    answers = Answers([], [], "")
+    while places:
+        try:
+            answers = _patiently(once, [texts[place] for place in places], over)
+            break
+        except _Empty as found:
+            empty = set(found.places)
+            left = [place for number, place in enumerate(places) if number not in empty]
+            if len(left) == len(places):
+                raise ServerFailed(f"{len(places)} texts were sent and {found}: this is no predictor of ours") from None
+            places = left
+    labels: list[str | None] = [None] * len(texts)
+    confidences: list[float | None] = [None] * len(texts)
+    for place, label, confidence in zip(places, answers.labels, answers.confidences, strict=True):
+        labels[place], confidences[place] = label, confidence
+    return Answers(labels, confidences, answers.version)
 
 
 def _patiently(once: _Ask, texts: Sequence[str], over: threading.Event) -> Answers:
@@ -152,6 +184,8 @@ def _post(client: httpx.Client, url: str, body: dict[str, Any]) -> Any:
         raise _Busy(f"{url} cannot be reached ({error})") from error
     if answer.status_code in (429, 503):
         raise _Busy(f"{url} answers {_reason(answer)}", _seconds(answer.headers.get("retry-after", "")))
+    if answer.status_code == 400 and (places := _empty_texts(answer)):
+        raise _Empty(places)
     if answer.is_client_error:
         raise InputError(f"{url} answers {_reason(answer)}: check --url, --model-name and the texts")
     if not answer.is_success:
@@ -175,6 +209,14 @@ def _reason(answer: httpx.Response) -> str:
     except (ValueError, KeyError, TypeError):
         said = answer.text or answer.reason_phrase
     return f"{answer.status_code} ({' '.join(str(said).split())[:200]})"
+
+
+def _empty_texts(answer: httpx.Response) -> list[int]:
+    """Return the numbers of the texts that the server found empty; none where it complains of something else."""
+    try:
+        return [int(place) for place in answer.json()["empty"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def _seconds(retry_after: str) -> float | None:
@@ -219,6 +261,10 @@ def _grpc(server: Server) -> Iterator[_Ask]:
             if error.code() in busy:
                 told = dict(error.trailing_metadata() or ()).get("retry-after", "")
                 raise _Busy(reason, _seconds(str(told))) from error
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                numbers = str(dict(error.trailing_metadata() or ()).get("empty-texts", "")).split(",")
+                if places := [int(number) for number in numbers if number.isdecimal()]:
+                    raise _Empty(places) from error
             if error.code() in refused:
                 raise InputError(f"{reason}: check --url, --model-name and the texts") from error
             raise ServerFailed(f"{reason}: look at the server's log") from error

@@ -34,6 +34,8 @@ def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
     """
     _check(texts, "text")
     answers = _asked(server, texts)
+    if None in answers.labels:
+        raise InputError(f"text {answers.labels.index(None) + 1} has no words: remove it or fill it in")
     rows = zip(texts, answers.labels, answers.confidences, strict=True)
     predictions = [{"text": text, "label": label, "confidence": confidence} for text, label, confidence in rows]
     return {"model": server.model, "model_version": answers.version, "predictions": predictions}
@@ -42,6 +44,8 @@ def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
 def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     """Ask for the texts of a file and write its rows, each with `predicted_label` and `confidence`.
 
+    A row whose text has no words, or nothing but markup, keeps these two empty.
+
     Args:
         server: the predictor.
         source: CSV, Parquet or JSON lines with a column `text`, or plain text, a line each; other columns are kept.
@@ -49,10 +53,11 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
         target: a CSV, Parquet or JSON lines file; it appears when it is whole.
 
     Returns:
-        `output`, `rows`, `labels` (how often each was given), `model`, `model_version` and `seconds`.
+        `output`, `rows`, `labels` (how often each was given), `unlabelled` (rows without words), `model`,
+        `model_version` and `seconds`.
 
     Raises:
-        InputError: a file cannot be read or written, a text is missing, a column of the file would be overwritten, or
+        InputError: a file cannot be read or written, a text is no string, a column of the file would be overwritten, or
             the server refuses a text.
         ServerFailed: the server does not answer.
     """
@@ -63,16 +68,20 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
         raise InputError(f"--output {target} cannot be written: {target.parent} is no folder")
     frame = _read(source)
     _check_columns(frame, source)
-    frame["text"] = as_texts(frame["text"], str(source), "text")
-    texts = frame["text"].tolist()
-    _check(texts, f"{source}, row")
+    frame["text"] = given = as_texts(frame["text"], str(source), "text")
+    texts = [text or "" for text in given]
+    _check(texts, f"{source}, row", blank=True)
     answers = _asked(server, texts)
     frame[_ADDED[0]], frame[_ADDED[1]] = answers.labels, answers.confidences
     _write(frame, target)
+    unlabelled = answers.labels.count(None)
+    if unlabelled:
+        print(f"{unlabelled:,} of {len(frame):,} rows have no words, and got no label", file=sys.stderr)
     return {
         "output": str(target),
         "rows": len(frame),
-        "labels": dict(Counter(answers.labels).most_common()),
+        "labels": dict(Counter(label for label in answers.labels if label is not None).most_common()),
+        "unlabelled": unlabelled,
         "model": server.model,
         "model_version": answers.version,
         "seconds": round(time.monotonic() - started, 1),
@@ -80,8 +89,8 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
 
 
 def _asked(server: Server, texts: Sequence[str]) -> Answers:
-    labels: list[str] = []
-    confidences: list[float] = []
+    labels: list[str | None] = []
+    confidences: list[float | None] = []
     versions: set[str] = set()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as bar:
@@ -91,7 +100,7 @@ def _asked(server: Server, texts: Sequence[str]) -> Answers:
             confidences += answers.confidences
             versions.add(answers.version)
             bar.update(task, completed=len(labels))
-    return Answers(labels, confidences, ", ".join(sorted(versions)))  # several while a rollout is under way
+    return Answers(labels, confidences, ", ".join(sorted(versions - {""})))  # several while a rollout is under way
 
 
 def _read(source: Path) -> pd.DataFrame:
@@ -111,12 +120,12 @@ def _check_columns(frame: pd.DataFrame, source: Path) -> None:
         raise InputError(f"{source} has a column '{own[0]}', which the predictions would overwrite: rename it")
 
 
-def _check(texts: Sequence[object], where: str) -> None:
-    """Refuse missing and blank texts before the first request, which a predictor would refuse in its midst."""
+def _check(texts: Sequence[object], where: str, blank: bool = False) -> None:
+    """Refuse what is no text, and blank texts unless they are allowed, before the first request."""
     if not texts:
         raise InputError(f"{where.removesuffix(', row')} has no texts: give at least one")
     for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not (blank or text.strip()):
             raise InputError(f"{where} {number} has no words: remove it or fill it in")
         try:
             text.encode()

@@ -1,5 +1,10 @@
 """What goes wrong, in two kinds: what a user of the command line can mend, and what a caller of the server can."""
 
+from collections.abc import Sequence
+
+MOST_PLACES = 500
+"""Texts that a refusal names."""
+
 
 class InputError(ValueError):
     """Bad input: one sentence that says what is wrong, where, and what to do about it.
@@ -19,6 +24,20 @@ class BadRequest(Refusal):
     """The request is of another shape than the protocol's."""
 
     status = 400
+
+
+class EmptyTexts(BadRequest):
+    """Texts of which cleaning leaves nothing to classify.
+
+    Args:
+        places: which of the request's texts, from 0 on, in order.
+    """
+
+    def __init__(self, places: Sequence[int]) -> None:
+        what = f"text {places[0]} is" if len(places) == 1 else f"text {places[0]} and {len(places) - 1} more are"
+        super().__init__(f"{what} empty after cleaning: send only texts with words in them")
+        self.places = list(places[:MOST_PLACES])
+        """For programs, which need not read the sentence; no more than go into a header."""
 
 
 class NotServed(Refusal):

@@ -11,7 +11,11 @@ from predictor.protocol import DEADLINE_HEADER, OUTPUTS
 Schema = dict[str, Any]
 
 # Python's idea of white space goes beyond that of regular expressions elsewhere.
-_TEXT: Schema = {"type": "string", "pattern": r"[^\s\u001c-\u001f\u0085\ufeff]", "description": "Not blank."}
+_TEXT: Schema = {
+    "type": "string",
+    "pattern": r"[^\s\u001c-\u001f\u0085\ufeff]",
+    "description": "Not blank, nor made of markup alone.",
+}
 _COUNT: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": 2**64 - 1}
 _PARAMETERS: Schema = {
     "top_k": {**_COUNT, "description": "How many of the best labels to name."},
@@ -39,7 +43,7 @@ _RETRY_AFTER: Schema = {
 }
 # Status, and what it means.
 _ERRORS = {
-    400: "The request is malformed; the sentence says where, and what to send.",
+    400: "The request is malformed, or texts are empty after cleaning; the sentence says where, and what to send.",
     408: "The request did not arrive whole in time.",
     413: "The body is too long, or has more tokens than the queue ever holds, or its answer too many probabilities.",
     415: "The body is compressed.",
@@ -188,7 +192,15 @@ def _schemas(labels: Sequence[str]) -> dict[str, Schema]:
     )
     return {
         "Label": {"type": "string", **({"enum": list(labels)} if len(labels) <= _MOST_LABELS else {})},
-        "Error": _object({"error": {"type": "string", "minLength": 1}}),
+        "Error": _object(
+            {"error": {"type": "string", "minLength": 1}},
+            {
+                "empty": {
+                    **_array(size),
+                    "description": "Which texts are empty after cleaning, from 0 on; the first 500.",
+                }
+            },
+        ),
         "Texts": _array({"anyOf": [_TEXT, nested]}),
         "V1Request": _object(
             {"instances": {**_array({"anyOf": [_TEXT, _object({"text": _TEXT})]}), "minItems": 1}},

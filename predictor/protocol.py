@@ -26,7 +26,7 @@ class Question:
     """What a request of any protocol asks."""
 
     texts: list[str]
-    """At least one, none of them blank."""
+    """At least one."""
     id: str = ""
     top_k: int | None = None
     timeout: float | None = None
@@ -233,9 +233,6 @@ def _v1_text(instance: object, number: int) -> str:
 def _checked(texts: list[str]) -> list[str]:
     if not texts:
         raise BadRequest("the request has no texts: send at least one")
-    for number, text in enumerate(texts):
-        if not text.strip():
-            raise BadRequest(f"text {number} is empty: send only texts with words in them")
     return texts
 
 

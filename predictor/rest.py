@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from predictor.errors import Compressed, NotNow, NotServed, Overloaded, Refusal, TooLarge, WrongMethod
+from predictor.errors import Compressed, EmptyTexts, NotNow, NotServed, Overloaded, Refusal, TooLarge, WrongMethod
 from predictor.model import TextClassifier
 from predictor.protocol import DEADLINE_HEADER
 
@@ -67,7 +67,7 @@ class FrontDoor:
         except Gone:
             return
         except Refusal as refusal:
-            status, answer = refusal.status, _error(str(refusal))
+            status, answer = refusal.status, _error(refusal)
             extra.append(_JSON)
             if isinstance(refusal, NotNow):
                 extra.append((b"retry-after", str(refusal.retry_after).encode()))
@@ -173,5 +173,8 @@ async def _unless_gone(answering: Awaitable[tuple[bytes, Headers]], receive: Rec
         gone.cancel()
 
 
-def _error(message: str) -> bytes:
-    return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
+def _error(refusal: Refusal) -> bytes:
+    body: dict[str, Any] = {"error": str(refusal).encode("utf-8", "replace").decode()}
+    if isinstance(refusal, EmptyTexts):
+        body["empty"] = refusal.places
+    return orjson.dumps(body)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from predictor.batcher import Batcher, Call, TokenBudget
 from predictor.cache import AnswerCache
 from predictor.classifier import BATCH, Classifier
-from predictor.errors import Overloaded, TooLarge, TooLate
+from predictor.errors import EmptyTexts, Overloaded, TooLarge, TooLate
 from predictor.line import Ids
 from predictor.metrics import Metrics
 
@@ -90,6 +90,7 @@ class LiveClassifier:
 
         Raises:
             TooLarge, Overloaded, Draining: the texts were not taken.
+            EmptyTexts: cleaning leaves nothing of some; none was run.
             TooLate: the deadline passed; texts that still waited are not run.
             InternalError: the engine cannot answer one of the texts.
         """
@@ -135,7 +136,7 @@ class LiveClassifier:
 
     async def _enter(self, call: Call, texts: Sequence[str]) -> None:
         """Answer a call's texts from the cache, and queue the others."""
-        if sum(map(len, texts)) <= _INLINE_CHARS:
+        if sum(map(len, texts)) + len(texts) <= _INLINE_CHARS:
             # One a round of the loop: when a crowd comes at once, health and answers get their turn in between.
             await self._inline.acquire()
             asyncio.get_running_loop().call_soon(self._inline.release)
@@ -153,20 +154,25 @@ class LiveClassifier:
         seconds = 0.0
         tokens = 0
         queued: list[tuple[int, Ids, bytes | None]] = []
+        empty: list[int] = []
         for start in range(0, len(texts), portion):
             started = perf_counter()
             unknown: list[tuple[int, str, bytes | None]] = []
             for place, (cleaned, key) in enumerate(await do(self._clean, texts[start : start + portion]), start):
-                if (row := self._cache.get(key)) is None:
+                if not cleaned:
+                    empty.append(place)
+                elif (row := self._cache.get(key)) is None:
                     unknown.append((place, cleaned, key))
                 else:
                     call.answer(place, row)
-            if unknown:
+            if unknown and not empty:
                 ids = await do(self._encoder.encode, [cleaned for _, cleaned, _ in unknown])
                 queued += [(place, text, key) for (place, _, key), text in zip(unknown, ids, strict=True)]
                 tokens += sum(map(len, ids))
                 self.batcher.admit(tokens)  # a refusal should not wait for the last of a hundred thousand texts
             seconds += perf_counter() - started
+        if empty:
+            raise EmptyTexts(empty)
         self._metrics.prepared(seconds, len(texts) - len(queued), len(queued))
         if queued:
             self.batcher.submit(call, queued)

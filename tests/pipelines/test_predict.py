@@ -113,6 +113,26 @@ def test_a_files_rows_keep_their_columns_and_get_their_labels(
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([given, wanted])
 
 
+@pytest.mark.parametrize("protocol", ["v1", "v2", "grpc"])
+def test_rows_without_words_get_no_label_and_the_others_theirs(
+    running: Running, bundle: Path, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["goal cup", "<p></p>", None, " ", "bank profit", "\u200b", "&nbsp;"]
+    _save(pd.DataFrame({"text": texts * 20}), tmp_path / "in.jsonl")
+    server = Server.at(protocol, _url(running, protocol), "toy")
+    told = predict_file(server, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    ours = [answer.label for answer in Classifier(bundle).classify(["goal cup", "bank profit"])]
+    row = [ours[0], None, None, None, ours[1], None, None]
+    assert [found["predicted_label"] for found in _load(tmp_path / "out.jsonl")] == row * 20
+    assert told["unlabelled"] == 100 and sum(told["labels"].values()) == 40
+    assert "100 of 140 rows have no words, and got no label" in capsys.readouterr().err
+
+
+def test_a_text_of_markup_alone_is_refused_on_the_command_line(running: Running) -> None:
+    done = pigeonhole("--url", running.http, "--model-name", "toy", "goal", "<b></b>")
+    assert done.returncode == 2 and "text 2 has no words: remove it or fill it in" in done.stderr
+
+
 def test_a_file_from_the_command_line_shows_progress_on_stderr(running: Running, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("goal cup\nbank profit\n")
     out = tmp_path / "out.csv"
@@ -158,13 +178,11 @@ NOWHERE = Server("v2", "http://127.0.0.1:9", "toy")
         ("none.csv", None, "cannot be read"),
         ("in.xlsx", "x", "is of no known kind"),
         ("in.csv", "body\nx\n", "has no column 'text' (it has: body)"),
-        ("in.csv", "text,id\nx,1\n,2\n", "in.csv, row 2 has no words"),
         ("in.csv", "text\nThe match ended, at last\n", "in.csv has rows of another number of fields"),
         ("in.csv", "text\nx\n\xe7\n".encode("latin-1"), "in.csv, line 3 is not UTF-8"),
         ("in.csv", "text,confidence\nx,0.5\n", "in.csv has a column 'confidence', which the predictions would"),
         ("in.csv", "predicted_label,confidence,text\na,0.5,x\n", "in.csv has a column 'predicted_label', which"),
         ("in.jsonl", '{"text": "x"}\n{"text": [5]}\n', "in.jsonl, row 2 has a value of type list in 'text'"),
-        ("in.jsonl", '{"text": "x"}\n{"text": null}\n', "in.jsonl, row 2 has no words"),
         ("in.jsonl", '{"text": "x"}\n{', "in.jsonl, line 2 is no JSON"),
         ("in.jsonl", '["x"]', "in.jsonl, line 1 is no JSON object"),
         ("in.txt", b"x\n\xff\n", "in.txt, line 2 is not UTF-8"),
@@ -247,7 +265,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake, Server]]:
         yield made, Server.at("v2", url, "toy")
 
 
-def _labels(server: Server, texts: list[str]) -> list[str]:
+def _labels(server: Server, texts: list[str]) -> list[str | None]:
     return [label for answers in ask(server, texts) for label in answers.labels]
 
 
@@ -304,6 +322,8 @@ def test_a_wait_beyond_all_patience_is_not_begun(fake: tuple[Fake, Server]) -> N
     ("answer", "error", "sentence"),
     [
         ((400, {}, '{"error": "text 3 is bad"}'), InputError, r"400 \(text 3 is bad\): check --url"),
+        ((400, {}, '{"error": "text 7 is empty", "empty": [7]}'), ServerFailed, "this is no predictor of ours"),
+        ((400, {}, '{"error": "text 7 is empty", "empty": 7}'), InputError, "text 7 is empty"),
         ((404, {}, "<html>\nnone</html>"), InputError, r"404 \(<html> none</html>\)"),
         ((500, {}, '{"error": "broken"}'), ServerFailed, r"500 \(broken\): look at the server's log"),
         ((200, {}, "<html>"), ServerFailed, "not with predictions"),
@@ -320,6 +340,13 @@ def test_other_answers_end_it_at_once(
     with pytest.raises(error, match=sentence):
         _labels(server, ["a"])
     assert len(made.asked) == 1
+
+
+def test_a_blank_text_is_not_sent_and_an_empty_one_not_again(fake: tuple[Fake, Server]) -> None:
+    made, server = fake
+    made.answers = [(400, {}, '{"error": "empty", "empty": [1]}'), (200, {}, None)]
+    assert _labels(server, ["a", " ", "<b>", "c", ""]) == ["A", None, None, "C", None]
+    assert made.asked == [["a", "<b>", "c"], ["a", "c"]]
 
 
 def test_a_failure_in_the_midst_leaves_no_file_and_no_further_requests(

@@ -153,3 +153,47 @@ def test_a_grpc_message_over_the_limit_is_refused(server: Server) -> None:
         ask_grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor], raw_input_contents=[raw]))
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert answers_grpc(server)
+
+
+EMPTY = ["goal", "<p></p>", "cup", "\x00\x01", "\u200b\ufeff", " "]
+
+
+def test_texts_that_cleaning_empties_are_named_over_every_rest_protocol(server: Server) -> None:
+    raw = packed(EMPTY)
+    binary = {"name": "text", "datatype": "BYTES", "shape": [6], "parameters": {"binary_data_size": len(raw)}}
+    head = json.dumps({"inputs": [binary]}).encode()
+    asked: list[tuple[str, bytes, dict[str, str]]] = [
+        ("v1/models/toy:predict", json.dumps({"instances": EMPTY}).encode(), {}),
+        ("v2/models/toy/infer", json.dumps({"inputs": [tensor_of(EMPTY)]}).encode(), {}),
+        ("v2/models/toy/infer", head + raw, {"inference-header-content-length": str(len(head))}),
+    ]
+    for path, body, headers in asked:
+        got = httpx.post(f"{server.http}/{path}", content=body, headers=headers)
+        sentence = "text 1 and 3 more are empty after cleaning: send only texts with words in them"
+        assert (got.status_code, got.json()) == (400, {"error": sentence, "empty": [1, 3, 4, 5]})
+
+
+def test_texts_that_cleaning_empties_are_named_over_grpc(server: Server) -> None:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[6])
+    for raw in (False, True):
+        request = pb.ModelInferRequest(model_name="toy", inputs=[tensor])
+        if raw:
+            request.raw_input_contents.append(packed(EMPTY))
+        else:
+            request.inputs[0].contents.bytes_contents.extend(text.encode() for text in EMPTY)
+        with pytest.raises(grpc.RpcError) as caught:
+            ask_grpc(server, request)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.details().startswith("text 1 and 3 more are empty after cleaning")
+        assert dict(caught.value.trailing_metadata())["empty-texts"] == "1,3,4,5"
+
+
+def test_as_many_empty_texts_as_fit_are_named_in_grpcs_metadata(server: Server) -> None:
+    texts = ["goal", *[""] * 3000]
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(texts)])
+    tensor.contents.bytes_contents.extend(text.encode() for text in texts)
+    with pytest.raises(grpc.RpcError) as caught:
+        ask_grpc(server, pb.ModelInferRequest(model_name="toy", inputs=[tensor]))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    named = dict(caught.value.trailing_metadata())["empty-texts"].split(",")
+    assert named == [str(number) for number in range(1, 501)]

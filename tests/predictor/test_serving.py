@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from predictor.cache import AnswerCache
-from predictor.errors import InternalError, Overloaded, TooLarge, TooLate
+from predictor.errors import EmptyTexts, InternalError, Overloaded, TooLarge, TooLate
 from predictor.metrics import Metrics
 from predictor.serving import Limits, LiveClassifier
 
@@ -150,6 +150,25 @@ def test_the_same_text_from_many_callers_at_once_runs_once_even_if_the_first_one
         assert classifier.runs == 1
 
     played(script, Limits(20_000, 30, 100, 1024))
+
+
+def test_all_empty_texts_are_named_at_once_and_nobody_else_hears_of_them() -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        classifier.gate = queue.SimpleQueue()
+        other = asyncio.create_task(live.probabilities(["a", "b"]))
+        for texts in (["x", " ", "", "y"], ["x" * 100, " ", "", *["y" * 100] * 100]):
+            with pytest.raises(EmptyTexts, match=r"text 1 and 1 more are empty after cleaning: send only") as caught:
+                await live.probabilities(texts)
+            assert caught.value.places == [1, 2]
+        with pytest.raises(EmptyTexts, match="text 0 and 1999 more are empty") as caught:
+            await live.probabilities([""] * 2000)
+        assert caught.value.places == list(range(500))
+        for _ in range(2):
+            classifier.gate.put(None)
+        np.testing.assert_array_equal(await other, answers(["a", "b"]))
+        assert set(classifier.encoder.seen) <= {"a", "b", "x" * 100} and classifier.runs <= 2
+
+    played(script)
 
 
 def test_a_failure_is_not_kept() -> None:
