@@ -14,6 +14,9 @@ from predictor.text import Cleaning, clean
 
 # A class needs a row to learn from and one to be checked with.
 LEAST_ROWS = 2
+# From this share of texts on, what cleaning took for markup may be what tells the classes apart.
+_MUCH = 0.01
+_EQUAL, _EMPTIED = "texts made equal to others", "texts made empty"
 
 
 def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, most_held_out: int = 3000) -> Dataset:
@@ -38,9 +41,10 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
     """
     rejects: Counter[str] = Counter()
     frames, origins = _labelled(frames)
-    usable = {name: _usable(frame, name, rejects) for name, frame in frames.items()}
+    cleaning: Counter[str] = Counter({_EQUAL: 0, _EMPTIED: 0})
+    usable = {name: _usable(frame, name, rejects, cleaning) for name, frame in frames.items()}
     _check_labels(frames, usable)
-    duplicates, conflicts = 0, 0
+    labels = sorted(usable["train"]["label"].unique())
     usable["train"], duplicates, conflicts = _without_copies(usable["train"])
     leaks = {}
     for name, other in (("validation", "test"), ("train", "test"), ("train", "validation")):
@@ -51,18 +55,19 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
     if "validation" in usable and usable["validation"].empty:
         del usable["validation"]
         origins["validation"] = "every row given as validation is a test row too"
-    _check_leaks(usable["train"], leaks)
-    _check_classes(usable["train"], usable)
+    if not conflicts:
+        _check_leaks(usable["train"], leaks)
+    _check_classes(usable["train"], labels, usable)
     drawn = [name for name in ("test", "validation") if name not in usable]
     for name in drawn:
         usable["train"], usable[name] = _draw(usable["train"], seed, held_out, most_held_out)
         origins[name] = f"drawn from train: {origins[name]}"
     splits = {name: _with_ids(usable[name].drop(columns="key"), name) for name in SPLITS}
-    labels = sorted(splits["train"]["label"].unique())
     report: dict[str, Any] = {
         "rows": {name: len(splits[name]) for name in SPLITS},
         "rows_by_label": {name: count_labels(splits[name], labels) for name in SPLITS},
         "rejected": dict(rejects),
+        "cleaning": dict(cleaning),
         "duplicates": {"removed from train": duplicates, "of them with conflicting labels": conflicts},
         "leakage": leaks,
         "drawn_from_train": drawn,
@@ -77,6 +82,11 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
     if dropped:
         unusable, leaked = sum(rejects.values()), sum(leaks.values())
         say(f"{dropped:,} rows left out: {unusable} unusable, {duplicates} copies, {leaked} leaks")
+    if cleaning.total() > _MUCH * sum(map(len, frames.values())):
+        say(
+            f"warning: without markup and entities {cleaning[_EQUAL]:,} texts are equal to others and "
+            f"{cleaning[_EMPTIED]:,} are empty: write what should count without < and >"
+        )
     return Dataset(Split(splits["train"]), Split(splits["validation"]), Split(splits["test"]), labels, report)
 
 
@@ -109,11 +119,12 @@ def count_labels(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
     return {label: counts[label] for label in labels}
 
 
-def _usable(frame: pd.DataFrame, split: str, rejects: Counter[str]) -> pd.DataFrame:
+def _usable(frame: pd.DataFrame, split: str, rejects: Counter[str], cleaning: Counter[str]) -> pd.DataFrame:
     frame = frame.copy()
     text = frame["text"].fillna("").map(str)
     # Lower case and no markup: two rows that differ in those only are copies of each other.
     frame["key"] = [clean(value, Cleaning(lowercase=True)) for value in text]
+    cleaning.update(_merged(text, frame["key"]))
     frame["label"] = frame["label"].fillna("").map(lambda value: str(value).strip())
     blank, unlabelled = frame["key"] == "", frame["label"] == ""
     rejects[f"{split}: no text"] += int(blank.sum())
@@ -121,6 +132,16 @@ def _usable(frame: pd.DataFrame, split: str, rejects: Counter[str]) -> pd.DataFr
     for reason in [reason for reason, count in rejects.items() if not count]:
         del rejects[reason]
     return frame[~blank & ~unlabelled]
+
+
+def _merged(text: "pd.Series[str]", key: "pd.Series[str]") -> dict[str, int]:
+    """Count the distinct texts that are equal to others, and the texts that are empty, for want of their markup."""
+    marked = text.str.contains(r"[<&;\\]")  # in other texts there is nothing to repair
+    plain = key.where(
+        ~marked, text.where(marked, "").map(lambda value: clean(value, Cleaning(markup=False, lowercase=True)))
+    )
+    left = key != ""
+    return {_EQUAL: plain[left].nunique() - key[left].nunique(), _EMPTIED: int((~left & (plain != "")).sum())}
 
 
 def _without_copies(train: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
@@ -156,11 +177,15 @@ def _check_leaks(train: pd.DataFrame, leaks: dict[str, int]) -> None:
         )
 
 
-def _check_classes(train: pd.DataFrame, usable: dict[str, pd.DataFrame]) -> None:
+def _check_classes(train: pd.DataFrame, labels: list[str], usable: dict[str, pd.DataFrame]) -> None:
+    if train.empty:
+        raise InputError(
+            "every row of train has its text in another row with another label, or in test or validation (case, markup "
+            "and white space make no difference): mend the labels, or look at what tells the classes apart"
+        )
     needed = LEAST_ROWS + sum(name not in usable for name in ("validation", "test"))
-    labels = {label for frame in usable.values() for label in frame["label"]}
     counts = train["label"].value_counts()
-    for label in sorted(labels):
+    for label in labels:
         if counts.get(label, 0) < needed:
             raise InputError(
                 f"class '{label}' has {counts.get(label, 0)} rows in train without copies and rows of other splits, "

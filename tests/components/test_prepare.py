@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.data.dataset import Dataset, Split
@@ -45,6 +45,30 @@ def test_counts_what_it_leaves_out() -> None:
     assert report["leakage"] == {"train rows also in test": 1}
     assert report["rows"] == {"train": 36, "validation": 4, "test": 10}
     assert report["drawn_from_train"] == ["validation"]
+
+
+def test_rows_that_show_nothing_are_rejected_and_what_cleaning_merges_is_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    extra = _frame(("<p></p>", "a"), ("\u200b", "a"), ("<i>same</i>", "b"), ("same", "b"), ("<b>Same</b>", "b"))
+    test = pd.concat([TEST, _frame(("&nbsp;<br>", "a"))], ignore_index=True)
+    report = prepare({"train": pd.concat([TRAIN, extra], ignore_index=True), "test": test}, seed=1).report
+    assert report["rejected"] == {"train: no text": 2, "test: no text": 1}
+    assert report["cleaning"] == {"texts made equal to others": 2, "texts made empty": 2}
+    said = capsys.readouterr()
+    assert "without markup and entities 2 texts are equal to others and 2 are empty" in said.out + said.err
+    assert prepare({"train": TRAIN, "test": TEST}, seed=1).report["cleaning"].keys() == report["cleaning"].keys()
+    said = capsys.readouterr()
+    assert "warning" not in said.out + said.err
+
+
+def test_placeholders_tell_classes_apart() -> None:
+    rows = [(f"{thing} number {n} is a {kind}", kind) for n in range(20) for kind, thing in
+            (("a", "<PERSON>"), ("b", "List<String>"), ("c", "<TIME>"))]  # fmt: skip
+    train = _frame(*((text.rpartition(" is ")[0], label) for text, label in rows))
+    report = prepare({"train": train}, seed=1).report
+    assert report["duplicates"] == {"removed from train": 0, "of them with conflicting labels": 0}
+    assert report["cleaning"] == {"texts made equal to others": 0, "texts made empty": 0}
 
 
 def test_the_given_test_split_keeps_its_rows_even_copies() -> None:
@@ -177,6 +201,7 @@ texts = st.text(alphabet="abcAB &;lt\\ \n", max_size=8)
 rows = st.tuples(texts, st.sampled_from(["x", "y", "z", ""]))
 
 
+@settings(deadline=None)
 @given(st.lists(rows, max_size=40), st.lists(rows, max_size=15), st.integers(0, 3))
 def test_whatever_comes_in_the_splits_never_share_a_text(
     train: list[tuple[str, str]], test: list[tuple[str, str]], seed: int
@@ -205,6 +230,11 @@ def test_whatever_comes_in_the_splits_never_share_a_text(
         ({"train": TRAIN, "test": _frame(("new", "c"))}, "test has the label 'c', which train lacks"),
         ({"train": TRAIN, "test": _frame((None, "a"))}, "test has no row"),
         ({"train": pd.concat([TRAIN, _frame(("one", "c"))]), "test": TEST}, "class 'c' has 1 rows in train"),
+        (
+            {"train": _frame(*(pair for n in range(9) for pair in ((f"<i>{n}</i>", "a"), (f"<b>{n}</b>", "b"))))},
+            "every row of train has its text in another row with another label",
+        ),
+        ({"train": pd.concat([TRAIN, _frame(("<i>one</i>", "c"), ("<b>one</b>", "a"))])}, "class 'c' has 0 rows"),
     ],
 )
 def test_data_that_cannot_be_learnt_from_is_refused(frames: dict[str, pd.DataFrame], message: str) -> None:
