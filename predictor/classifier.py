@@ -78,6 +78,8 @@ class Classifier:
         self.precision = precision or self.bundle.spec.precision
         self._engine = load_engine(self.bundle, self.precision)
         self.lanes = self._engine.lanes
+        self.about = "" if self.precision == "fp32" else self._engine.about
+        """What computes, in words, where there is a choice."""
         self._pool = ThreadPoolExecutor(self._engine.lanes, thread_name_prefix="engine")
 
     def probabilities(self, texts: Sequence[str], done: Callable[[int], None] | None = None) -> NDArray[np.float32]:

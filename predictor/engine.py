@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from predictor.bundle import MODEL_FILES, Bundle, Precision
 from predictor.errors import InputError
+from predictor.kernels import Kernel, kernel_here
 
 Logits = NDArray[np.float32]
 
@@ -19,6 +20,8 @@ class Engine(Protocol):
     """Runs the model. Safe to call from as many threads at once as it has `lanes`; further callers wait."""
 
     lanes: int
+    about: str
+    """What computes, in words."""
 
     def __call__(self, ids: Sequence[Sequence[int]]) -> Logits:
         """Return logits of shape (texts, labels), float32, for token ids of any lengths, in the order given."""
@@ -52,19 +55,28 @@ _HARMFUL = ["SkipLayerNormFusion"]
 
 
 class OnnxEngine:
-    """Several ONNX Runtime sessions of one thread each, which beat one session of several threads on short texts."""
+    """Several ONNX Runtime sessions of one thread each, which beat one session of several threads on short texts.
 
-    def __init__(self, model: Path, pad_token_id: int, lanes: int) -> None:
+    Args:
+        model: an ONNX file.
+        pad_token_id: what a batch is padded with.
+        lanes: sessions.
+        kernel: what multiplies 8-bit integers; None for the best one here.
+    """
+
+    def __init__(self, model: Path, pad_token_id: int, lanes: int, kernel: Kernel | None = None) -> None:
         import onnxruntime
+
+        kernel = kernel or kernel_here()
+        self.about = kernel.about
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # it keeps a plan for every shape ever seen, and shapes are without number
-        # On x86 without VNNI the usual int8 kernel clips sums of two products to 16 bits. So asked, ONNX Runtime takes
-        # one there that does not: the same sums on every CPU, and still faster than fp32.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        for name, value in kernel.settings.items():
+            options.add_session_config_entry(name, value)
         self.lanes = lanes
         self._pad_token_id = pad_token_id
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # who ran last has its weights in the cache
@@ -99,6 +111,7 @@ class TorchEngine:
             raise InputError(f"precision torch needs {error.name}: install it, or serve int8 or fp32") from error
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.about = f"PyTorch on {self._device}"
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
         self._model = model.eval().to(self._device)
         self._pad_token_id = pad_token_id

@@ -77,6 +77,7 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     lanes = available_cpus()
     onnx_names: tuple[Precision, ...] = ("fp32", "int8")
     engines = {name: OnnxEngine(out / MODEL_FILES[name], pad_id, lanes) for name in onnx_names}
+    say(f"int8 takes {engines['int8'].about}")
     scored = {name: _score(name, engine, ids, truth) for name, engine in engines.items()}
     compared = spread(dataset.validation.labels, _AGREEMENT_ROWS)
     some = [ids[row] for row in compared]

@@ -68,6 +68,7 @@ class LengthEngine:
     """Says of each text how many tokens it has, so that an answer on the wrong row shows."""
 
     lanes = 3
+    about = ""
 
     def __call__(self, ids: Sequence[Sequence[int]]) -> Logits:
         return np.array([[len(row), sum(row)] for row in ids], dtype=np.float32)
