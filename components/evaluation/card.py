@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from components.evaluation.scores import MOST_SHOWN, ClassScore, worst_and_best
+from components.evaluation.scores import MOST_SHOWN, ClassScore, listed, worst_and_best
 from predictor.bundle import ServingSpec
 
 
@@ -41,7 +41,14 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
         labels += f" and {len(spec.labels) - MOST_SHOWN:,} more, which `serving.json` names"
         of_which = "The classes with the lowest F1 and, behind them, those with the highest:\n\n"
     table = "\n".join(
-        f"| {row.label} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.support:,} |" for row in shown
+        f"| {row.label} | {row.precision:.3f} | {row.recall:.3f} | {row.f1:.3f} | {row.support:,} |"
+        if row.support
+        else f"| {row.label} | | | | 0 |"
+        for row in shown
+    )
+    untested = [row.label for row in classes if not row.support]
+    gap = (
+        f"\nThe test has no rows of {listed(untested)}: nothing is known of how it does on them.\n" if untested else ""
     )
     split_rows = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     versions = ", ".join(f"{name} {number}" for name, number in spec.versions.items())
@@ -62,7 +69,7 @@ has {spec.baseline_accuracy:.2%}.
 {of_which}| class | precision | recall | F1 | rows |
 |---|---|---|---|---|
 {table}
-
+{gap}
 Precision served: {spec.precision_reason}. Temperature {spec.temperature:g}; expected calibration error on the test
 rows {spec.metrics["test_calibration_error"]:.4f}.
 

@@ -44,7 +44,7 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
         accuracy=float(right.mean()),
         accuracy_low=float(interval.low),
         accuracy_high=float(interval.high),
-        macro_f1=float(np.mean(scores[2])),
+        macro_f1=float(np.mean(scores[2][scores[3] > 0])),  # of a class without rows nothing is known
         calibration_error=calibration_error(confidence, right),
         baseline_accuracy=baseline.test_accuracy,
         only_model_right=int((right & ~other).sum()),

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from components.evaluation.scores import Evaluation
+from components.evaluation.scores import Evaluation, listed
 
 # The baseline must be better by more than chance at this level before the gate closes on it.
 _LEVEL = 0.05
-# Classes that a reason names.
-_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ def gate(evaluation: Evaluation, min_accuracy: float) -> Verdict:
     """Check a bundle's test results.
 
     The accuracy must reach `min_accuracy` (a share of 1); the linear baseline must not be significantly better (exact
-    McNemar test, one-sided at 5%); every class must be answered at least once.
+    McNemar test, one-sided at 5%); every class that has test rows must be answered at least once.
     """
     enough = evaluation.accuracy >= min_accuracy
     discordant = evaluation.only_model_right + evaluation.only_baseline_right
@@ -32,13 +30,14 @@ def gate(evaluation: Evaluation, min_accuracy: float) -> Verdict:
     if discordant:
         p = float(binomtest(evaluation.only_baseline_right, discordant, alternative="greater").pvalue)
     not_worse = p >= _LEVEL
-    answered = {answer for _, answer, _ in evaluation.confusion}
-    silent = [label for number, label in enumerate(evaluation.labels) if number not in answered]
-    more = f" and {len(silent) - _NAMED:,} more" if len(silent) > _NAMED else ""
+    asked, answered = ({pair[side] for pair in evaluation.confusion} for side in (0, 1))
+    silent = [evaluation.labels[number] for number in sorted(asked - answered)]
     reasons = [
         f"accuracy {evaluation.accuracy:.2%} is {'at least' if enough else 'below'} {min_accuracy:.2%}",
         f"the linear baseline ({evaluation.baseline_accuracy:.2%}) is {'not ' if not_worse else ''}significantly better"
         f" (McNemar p = {p:.3f})",
-        f"never answered: {', '.join(silent[:_NAMED])}{more}" if silent else "every class is answered",
+        f"never answered: {listed(silent)}" if silent else "every class that has test rows is answered",
     ]
+    if evaluation.unknown:
+        reasons.append(f"without test rows, so that nothing is known of it: {listed(evaluation.unknown)}")
     return Verdict(enough and not_worse and not silent, reasons)

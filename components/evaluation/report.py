@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from components.evaluation.gate import Verdict
-from components.evaluation.scores import MOST_SHOWN, ClassScore, Evaluation, worst_and_best
+from components.evaluation.scores import MOST_SHOWN, ClassScore, Evaluation, listed, worst_and_best
 
 _WIDTH, _HEIGHT, _MARGIN = 520, 200, 36
 _BARS = 10
@@ -35,6 +35,8 @@ def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, 
     pairs = evaluation.confused()[:MOST_SHOWN] if many else []
     return environment.get_template("report.html").render(
         evaluation=evaluation,
+        unknown=evaluation.unknown,
+        gaps=_gaps(data["rows_by_label"]),
         verdict=verdict,
         training=training,
         data=data,
@@ -54,6 +56,15 @@ def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, 
         width=_WIDTH,
         height=_HEIGHT,
     )
+
+
+def _gaps(rows_by_label: dict[str, dict[str, int]]) -> list[str]:
+    """Say which classes a split that measures has no rows of."""
+    return [
+        f"no {split} rows of {listed(missing)}: nothing is known of how it does on them there"
+        for split in ("validation", "test")
+        if (missing := [label for label, rows in rows_by_label[split].items() if not rows])
+    ]
 
 
 def _matrix(confusion: list[list[int]]) -> list[list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ _OTHERS = "(all others)"
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class; precision, recall and F1 as shares of 1."""
+    """Scores of one class, as shares of 1; they say nothing where `support`, its test rows, is 0."""
 
     label: str
     precision: float
@@ -44,6 +44,7 @@ class Evaluation:
     """Lower end of the 95% Wilson interval of the accuracy."""
     accuracy_high: float
     macro_f1: float
+    """Over the classes that have test rows."""
     calibration_error: float
     baseline_accuracy: float
     only_model_right: int
@@ -57,6 +58,11 @@ class Evaluation:
     confusion: list[tuple[int, int, int]]
     """(true class, answer, rows) in the order of the labels, which the numbers count, where there are any rows."""
     mistakes: list[Mistake]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Classes without test rows, of which the test says nothing."""
+        return [row.label for row in self.classes if not row.support]
 
     def matrix(self) -> tuple[list[str], list[list[int]]]:
         """Return labels and the confusion matrix: a row for each true class, a column for each answer.
@@ -101,3 +107,9 @@ def worst_and_best(classes: Sequence[ClassScore]) -> tuple[list[ClassScore], lis
     """Return the classes with the lowest F1 and those with the highest, of those that the test has rows of."""
     ranked = sorted((row for row in classes if row.support), key=lambda row: row.f1)
     return ranked[:_EXTREMES], ranked[::-1][:_EXTREMES]
+
+
+def listed(labels: Sequence[str], most: int = 10) -> str:
+    """Return labels for a sentence: the first ones, and how many more there are."""
+    more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
+    return ", ".join(labels[:most]) + more

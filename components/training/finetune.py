@@ -227,12 +227,12 @@ class _Training:
         return value
 
     def _validate(self) -> tuple[float, float, bool]:
-        """Return (mean cross-entropy, accuracy, whether every class was answered) on the validation rows."""
+        """Return (mean cross-entropy, accuracy, whether every class they have was answered) on the validation rows."""
         share = (self.world.rank, self.world.size)
         ids, classes = self._validation
         loss, right, answers = score(self._model, ids, classes, self._pad_id, self.precision, share)
         loss, accurate, *answered = self.world.sum(loss, right, *answers)
-        return loss / len(ids), accurate / len(ids), all(answered)
+        return loss / len(ids), accurate / len(ids), all(answered[class_] for class_ in set(classes))
 
     def _texts_done(self) -> int:
         return len(self.history) * len(self._ids) + self._seen

@@ -89,7 +89,8 @@ def fit_head(
     truth = validation.label_ids(labels)
     validation_loss, right, answers = score(model, encoder(validation.texts), truth, pad_id, precision)
     rows = len(truth)
-    done = Epoch(1, loss, validation_loss / rows, right / rows, seconds, len(ids) / seconds, all(answers))
+    answered = all(answers[class_] for class_ in set(truth))
+    done = Epoch(1, loss, validation_loss / rows, right / rows, seconds, len(ids) / seconds, answered)
     say(f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}")
     on_epoch(done)
     record = {

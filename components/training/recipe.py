@@ -119,7 +119,7 @@ class Epoch:
     seconds: float
     texts_per_second: float
     every_class_answered: bool = True
-    """Whether each class was answered at least once on the validation split."""
+    """Whether each class of the validation split was answered at least once there."""
 
     @property
     def rank(self) -> tuple[bool, float]:

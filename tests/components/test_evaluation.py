@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
-from components.data.dataset import Dataset
+from components.data.dataset import Dataset, Split
 from components.evaluation.card import model_card
-from components.evaluation.evaluate import evaluate
+from components.evaluation.evaluate import evaluate, finish_bundle
 from components.evaluation.gate import gate
 from components.evaluation.report import render_report
 from components.evaluation.scores import ClassScore, Evaluation, Mistake
-from components.training.baseline import Baseline
+from components.training.baseline import Baseline, load_baseline, train_baseline
 from components.training.recipe import Epoch
 from predictor.bundle import Bundle
 from predictor.classifier import Classifier
@@ -59,6 +59,43 @@ def test_each_check_can_close_the_gate(change: dict[str, object], reason: str) -
     verdict = gate(replace(GOOD, **change), 0.9)  # type: ignore[arg-type]
     assert not verdict.passed
     assert any(reason in said for said in verdict.reasons)
+
+
+UNTESTED = replace(
+    GOOD,
+    labels=["a", "<b>", "c"],
+    classes=[*GOOD.classes, ClassScore("c", 0.0, 0.0, 0.0, 0)],
+    confusion=[[475, 25, 0], [25, 475, 0], [0, 0, 0]],
+)
+
+
+def test_a_class_without_test_rows_does_not_close_the_gate_but_is_named() -> None:
+    verdict = gate(UNTESTED, 0.9)
+    assert verdict.passed and verdict.reasons[-1] == "without test rows, so that nothing is known of it: c"
+    mute = replace(UNTESTED, confusion=[[500, 0, 0], [500, 0, 0], [0, 0, 0]])
+    assert not gate(mute, 0.9).passed and "never answered: <b>" in gate(mute, 0.9).reasons
+
+
+def test_what_is_known_of_a_class_is_measured_over_the_classes_that_have_rows(
+    bundle: Path, checkpoint: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    frame = dataset.test.frame
+    test = Split(frame[frame["label"] != "World"].reset_index(drop=True))
+    some = replace(dataset, test=test, report={**dataset.report, "rows_by_label": {
+        "train": {"Business": 9, "Sports": 9, "World": 9}, "validation": {"Business": 9, "Sports": 9, "World": 0},
+        "test": {"Business": 9, "Sports": 9, "World": 0}}})  # fmt: skip
+    baseline = train_baseline(some, tmp_path / "baseline", 0, 1)
+    result = evaluate(bundle, some, *load_baseline(tmp_path / "baseline"))
+    f1 = [row.f1 for row in result.classes if row.label != "World"]
+    assert result.unknown == ["World"] and result.macro_f1 == pytest.approx(sum(f1) / 2)
+    assert result.macro_f1 > 0.9 and gate(result, 0.9).passed and baseline.test_accuracy > 0.9
+    finish_bundle(bundle, result, some, tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "| World | | | | 0 |" in card and "The test has no rows of World: nothing is known" in card
+    training = json.loads((checkpoint / "training.json").read_text())
+    page = render_report(result, gate(result, 0.9), training, some.report)
+    assert "no test rows: nothing is known" in page and "macro F1 of 2 classes" in page
+    assert "no validation rows of World: nothing is known" in page
 
 
 def test_a_baseline_that_is_better_by_chance_does_not_close_it() -> None:

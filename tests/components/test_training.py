@@ -12,13 +12,14 @@ from safetensors.numpy import load_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from components.data.dataset import Dataset
+from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
 from components.data.sources import collect
 from components.training import baseline
 from components.training.backbone import resolve_backbone
 from components.training.baseline import load_baseline, train_baseline
 from components.training.finetune import fine_tune
+from components.training.frozen import fit_head
 from components.training.objective import balance
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
@@ -54,6 +55,19 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
         weights.append(load_file(out / "model.safetensors"))
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert any(not np.array_equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_an_epoch_need_not_answer_a_class_without_validation_rows(
+    backbone: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    frame = dataset.validation.frame
+    validation = Split(frame[frame["label"] != "World"])
+    recipe = replace(QUICK, epochs=3)
+    history = fine_tune(backbone, dataset.train, validation, dataset.labels, recipe, tmp_path / "full", 1)
+    head = fit_head(backbone, dataset.train, validation, dataset.labels, replace(recipe, method="frozen"), tmp_path, 1)
+    assert max(row.validation_accuracy for row in history) > 0.9
+    for row in (*history, *head):
+        assert row.every_class_answered or row.validation_accuracy < 0.9
 
 
 def test_each_epoch_is_told(backbone: Path, dataset: Dataset, tmp_path: Path) -> None:
