@@ -20,7 +20,7 @@ from components.training.distributed import World
 from components.training.model import load_classifier, load_tokenizer, score, write_model
 from components.training.objective import Objective
 from components.training.optimiser import build_optimiser
-from components.training.precision import Precision, choose_precision
+from components.training.precision import Precision, choose_precision, precision_of
 from components.training.recipe import Epoch, Recipe
 from predictor.engine import pad
 from predictor.errors import InputError
@@ -79,6 +79,9 @@ def fine_tune(
                 "rows": hashlib.sha256(rows.encode()).hexdigest(),
                 "processes": world.size,
             }
+        world.agree(job)
+        precision = choose_precision(model, world.once)
+        with world.together():
             training = _Training(
                 model,
                 Encoder(backbone, recipe.max_length),
@@ -89,9 +92,8 @@ def fine_tune(
                 seed,
                 Checkpoint(checkpoints, job),
                 world,
+                precision,
             )
-        world.agree(job)
-        with world.together():
             training.run(on_epoch)
         world.once(partial(_keep, training, model, tokenizer, out))
         return training.history
@@ -124,6 +126,7 @@ class _Training:
         seed: fixes the order of rows.
         checkpoint: where the state goes.
         world: the processes that train together.
+        precision: how to compute; a run that goes on keeps the one it began with.
     """
 
     def __init__(
@@ -137,8 +140,9 @@ class _Training:
         seed: int,
         checkpoint: Checkpoint,
         world: World,
+        precision: Precision,
     ) -> None:
-        self.precision: Precision = choose_precision()
+        self.precision = precision
         self.recipe, self.checkpoint, self.world, self._pad_id = recipe, checkpoint, world, pad_id
         self._device = self.precision.device
         self._model = model.to(self._device)  # type: ignore[arg-type]
@@ -262,6 +266,7 @@ class _Training:
             "schedule": self._schedule.state_dict(),
             "best": self.best,
             "history": [asdict(row) for row in self.history],
+            "precision": self.precision.name,
             "random": self.world.gather([torch.get_rng_state(), *cuda]),
             "epoch": {"next": self._next, "total": self._total, "seen": self._seen, "seconds": self._seconds},
         }
@@ -270,6 +275,10 @@ class _Training:
         state = self.world.once(self.checkpoint.load)
         if state is None:
             return
+        name = state.get("precision", self.precision.name)
+        if name != self.precision.name:
+            self.precision = precision_of(name, self._device, "the run began with it")
+            say(f"{self.precision.name}, since {self.precision.reason}")
         self._model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])

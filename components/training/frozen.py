@@ -61,8 +61,8 @@ def fit_head(
     """
     started = time.monotonic()
     torch.manual_seed(seed)
-    precision = choose_precision()
     model = load_classifier(backbone, labels, pooled=True)
+    precision = choose_precision(model)
     model.to(precision.device)  # type: ignore[arg-type]
     tokenizer = load_tokenizer(backbone, model, recipe.max_length)
     pad_id = int(tokenizer.pad_token_id or 0)

@@ -40,7 +40,7 @@ def accuracy(backbone: Path, data: Dataset, labels_a_class: int, seed: int) -> f
         fit_head(backbone, drawn, drawn, data.labels, recipe, Path(scratch), seed)
         model = AutoModelForSequenceClassification.from_pretrained(scratch)
     ids = Encoder(backbone, MAX_LENGTH)(data.test.texts)
-    precision = choose_precision()
+    precision = choose_precision(model)
     model.to(precision.device)
     _, right, _ = score(model, ids, data.test.label_ids(data.labels), 0, precision)
     return 100 * right / len(ids)

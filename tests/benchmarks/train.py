@@ -36,8 +36,8 @@ from components.data.prepare import prepare
 from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 from components.training.finetune import fine_tune
-from components.training.model import score
-from components.training.precision import choose_precision
+from components.training.model import load_classifier, score
+from components.training.precision import Precision, choose_precision
 from components.training.recipe import Recipe
 from predictor.text import Encoder
 from tests.benchmarks.table import Row, publish, row
@@ -122,9 +122,8 @@ def with_ours(backbone: Path, train: Split, labels: list[str], scratch: Path) ->
     return AutoModelForSequenceClassification.from_pretrained(scratch), history[0].texts_per_second
 
 
-def measured_peak(size: int = 2048, seconds: float = 2.0) -> float:
-    """Return the best bf16 (else fp32) matrix rate of this machine in FLOP/s, over products of size cubed."""
-    precision = choose_precision()
+def measured_peak(precision: Precision, size: int = 2048, seconds: float = 2.0) -> float:
+    """Return the best matrix rate of this machine in FLOP/s, in the precision, over products of size cubed."""
     dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
     left, right = (torch.randn(size, size, dtype=dtype, device=precision.device) for _ in range(2))
     best, until = 0.0, time.perf_counter() + seconds
@@ -139,7 +138,7 @@ def measured_peak(size: int = 2048, seconds: float = 2.0) -> float:
 
 def accuracy_of(model: Any, data: Dataset, backbone: Path) -> float:
     """Return the accuracy on the test rows, a share of 1."""
-    precision = choose_precision()
+    precision = choose_precision(model)
     model.to(precision.device)
     ids = Encoder(backbone, MAX_LENGTH)(data.test.texts)
     _, right, _ = score(model, ids, data.test.label_ids(data.labels), 0, precision)
@@ -158,7 +157,8 @@ def main() -> None:
     backbone = resolve_backbone("minilm")
     timed = data.train.sample(ROUND_ROWS, SEED)
     slow = timed.sample(SLOW_ROWS, SEED)
-    fast = choose_precision().name
+    precision = choose_precision(load_classifier(backbone, data.labels))
+    fast = precision.name
     tuned = [
         Settings(f"Trainer: grouped, {fast}, batch {size}", size, rate, fast == "bf16", grouped=True)
         for size, rate in TUNED
@@ -167,7 +167,7 @@ def main() -> None:
     best = max(tuned, key=lambda settings: statistics.median(rates[settings.name]))
     rows = _speed_rows(rates, best)
     lengths = [len(ids) for ids in Encoder(backbone, MAX_LENGTH)(timed.texts)]
-    peak = measured_peak()
+    peak = measured_peak(precision)
     # Learning from a text takes it forward, and twice that backward; only the first token of the last layer answers.
     shape = Shape.of(backbone)
     used = 3 * statistics.mean(shape.first_token(length) for length in lengths) * rows[0].ours

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ import torch
 from safetensors.numpy import load_file
 
 from components.data.dataset import Dataset
+from components.training import finetune
 from components.training.checkpoint import Checkpoint
+from components.training.precision import precision_of
+from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 
 _SCRIPT = """
@@ -84,6 +88,26 @@ def test_killed_in_the_second_epoch_it_ends_with_the_same_weights(
     timeless = [[{k: v for k, v in row.items() if "second" not in k} for row in history] for history in histories]
     assert timeless[0] == timeless[1]
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_run_that_goes_on_computes_as_it_began(
+    dataset: Dataset, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(precision: str, on_epoch: Callable[[Epoch], None]) -> None:
+        chosen = precision_of(precision, torch.device("cpu"), "of the figures")
+        monkeypatch.setattr(finetune, "choose_precision", lambda model, once: chosen)
+        recipe = Recipe(epochs=2, learning_rate=5e-3, batch_tokens=512, max_length=32)
+        rows = (dataset.train, dataset.validation, dataset.labels)
+        finetune.fine_tune(backbone, *rows, recipe, tmp_path / "out", 3, on_epoch, str(tmp_path / "checkpoints"))
+
+    def killed(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("bf16", killed)
+    run("fp32", lambda epoch: None)
+    record = json.loads((tmp_path / "out/training.json").read_text())
+    assert (record["precision"], record["precision_reason"]) == ("bf16", "the run began with it")
 
 
 def test_another_job_does_not_take_the_state(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from components.training.precision import Precision
 from components.training.recipe import Recipe
 given = json.loads(sys.argv[1])
 rank = int(os.environ.get("RANK", "0"))
-finetune.choose_precision = lambda: Precision("fp64", torch.device("cpu"), "it is a test", nullcontext)
+finetune.choose_precision = lambda model, once: Precision("fp64", torch.device("cpu"), "it is a test", nullcontext)
 load = finetune.load_classifier
 finetune.load_classifier = lambda *given: load(*given).double()
 finetune.CHECKPOINT_SECONDS = given.get("checkpoint_seconds", 300.0)
