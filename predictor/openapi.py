@@ -10,12 +10,13 @@ from predictor.protocol import DEADLINE_HEADER, OUTPUTS
 
 Schema = dict[str, Any]
 
-# Python's idea of white space goes beyond that of regular expressions elsewhere.
-_TEXT: Schema = {
-    "type": "string",
-    "pattern": r"[^\s\u001c-\u001f\u0085\ufeff]",
-    "description": "Not blank, nor made of markup alone.",
-}
+# A character that cleaning leaves and that can be seen; Python's idea of white space goes beyond that of regular
+# expressions elsewhere. That a text is markup alone cannot be said here.
+_SEEN = (
+    r"[^\s\\\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8]"
+)
+_TEXT: Schema = {"type": "string", "pattern": _SEEN, "description": "Not blank, nor markup alone."}
 _COUNT: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": 2**64 - 1}
 _PARAMETERS: Schema = {
     "top_k": {**_COUNT, "description": "How many of the best labels to name."},

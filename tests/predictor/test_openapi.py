@@ -1,6 +1,7 @@
 """Requests made from the server's own page, good and bad, and answers held against it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from schemathesis.core.transport import Response
 
 from predictor.bundle import Bundle
 from predictor.openapi import document
+from predictor.text import clean
 from tests.predictor.conftest import Server
 
 GOOD = {"instances": ["goal cup striker"]}
@@ -81,3 +83,10 @@ def test_the_pages_examples_are_answered_as_it_says(server: Server) -> None:
 def test_the_page_is_met_at_docs(server: Server) -> None:
     got = httpx.get(f"{server.http}/docs")
     assert got.status_code == 200 and "/openapi.json" in got.text
+
+
+def test_the_pages_texts_have_a_character_that_cleaning_leaves() -> None:
+    instances = PAGE["components"]["schemas"]["V1Request"]["properties"]["instances"]
+    pattern = re.compile(instances["items"]["anyOf"][0]["pattern"])
+    characters = [chr(code) for code in range(0x10000) if not 0xD800 <= code < 0xE000]
+    assert [text for text in characters if bool(pattern.search(text)) != bool(clean(text))] == []
