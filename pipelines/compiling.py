@@ -12,6 +12,10 @@ from pipelines.package import Package, read_package
 from pipelines.training import training
 
 PIPELINES = {"training": training}
+# Steps whose outputs follow from their inputs, and that do nothing else: Kubeflow's cache may answer for them. All others
+# read what changes behind the same address, write to MLflow or object storage, or act on a cluster. The cache never
+# expires: a nightly run would get last night's data, and its exit handler would not run.
+PURE_STEPS = frozenset({"gate"})
 
 
 def compile_all(out: Path, image: str = STEPS_IMAGE) -> list[Path]:
@@ -35,9 +39,18 @@ def _compile(name: str, out: Path, image: str) -> Path:
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         executor["container"]["image"] = image
         executor["container"].setdefault("env", []).append({"name": IMAGE_VARIABLE, "value": image})
+    _keep_from_cache(documents[0])
     aside.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True))
     os.replace(aside, file)
     return file
+
+
+def _keep_from_cache(spec: dict[str, Any]) -> None:
+    dags = [component["dag"] for component in (spec["root"], *spec["components"].values()) if "dag" in component]
+    for dag in dags:
+        for task in dag["tasks"].values():
+            if task["componentRef"]["name"].removeprefix("comp-") not in PURE_STEPS:
+                task["cachingOptions"] = {}
 
 
 def write_manifests(files: list[Path]) -> list[Path]:
