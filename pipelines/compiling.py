@@ -12,9 +12,9 @@ from pipelines.package import Package, read_package
 from pipelines.training import training
 
 PIPELINES = {"training": training}
-# Steps whose outputs follow from their inputs, and that do nothing else: Kubeflow's cache may answer for them. All others
-# read what changes behind the same address, write to MLflow or object storage, or act on a cluster. The cache never
-# expires: a nightly run would get last night's data, and its exit handler would not run.
+# Steps whose outputs follow from their inputs, and that do nothing else: Kubeflow's cache may answer for them. All
+# others read what changes behind the same address, write to MLflow or object storage, or act on a cluster. The cache
+# never expires: a nightly run would get last night's data, and its exit handler would not run.
 PURE_STEPS = frozenset({"gate"})
 
 
