@@ -1,11 +1,14 @@
 """Folders that travel through object storage."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from predictor.errors import InputError
 
@@ -13,6 +16,17 @@ from predictor.errors import InputError
 def is_remote(place: str) -> bool:
     """Whether the place is an fsspec URI such as `s3://bucket/folder`, and not a local path."""
     return "://" in place
+
+
+def storage_at(uri: str) -> tuple[Any, str]:
+    """Return fsspec's file system for the URI, and the path in it.
+
+    Raises:
+        InputError: there is no driver for such a URI, or it takes us for nobody.
+    """
+    with _explained(uri, "reached"):
+        files, base = fsspec.core.url_to_fs(uri)
+        return files, str(base)
 
 
 def download(uri: str, folder: Path) -> Path:
@@ -40,17 +54,44 @@ def upload(folder: Path, uri: str, last: str) -> None:
     Args:
         folder: what to copy.
         uri: where to.
-        last: the file that goes last; who finds it there finds all.
+        last: the file that goes last, and whole or not at all; who finds it there finds all.
 
     Raises:
         InputError: the storage cannot be written.
     """
     with _explained(uri, "written"):
         files, base = fsspec.core.url_to_fs(uri)
-        for file in sorted((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.name == last):
-            target = f"{base.rstrip('/')}/{file.relative_to(folder).as_posix()}"
+        base = base.rstrip("/")
+        if files.exists(f"{base}/{last}"):
+            files.rm_file(f"{base}/{last}")  # what is there stops being whole now
+        for file in sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / last):
+            target = f"{base}/{file.relative_to(folder).as_posix()}"
             files.makedirs(target.rpartition("/")[0], exist_ok=True)
             files.put_file(str(file), target)
+        # Beside the folder: what a kill leaves must not be taken for a part of it.
+        with _whole(files, f"{base}/{last}", aside=f"{base}.{last}.new") as aside:
+            files.put_file(str(folder / last), aside)
+
+
+def holds(uri: str, digests: Mapping[str, str]) -> bool:
+    """Say whether a folder has these files, byte for byte.
+
+    Args:
+        uri: the folder.
+        digests: the files' SHA-256 by name.
+    """
+    with _explained(uri, "read"):
+        files, base = fsspec.core.url_to_fs(uri)
+        files.invalidate_cache()  # some storages remember for long what there was
+        for name, digest in digests.items():
+            try:
+                with files.open(f"{base.rstrip('/')}/{name}", "rb") as stream:
+                    found = hashlib.file_digest(stream, "sha256").hexdigest()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            if found != digest:
+                return False
+    return True
 
 
 def names_under(uri: str) -> set[str]:
@@ -74,11 +115,12 @@ def read_text(uri: str) -> str:
 
 
 def write_text(uri: str, text: str) -> None:
-    """Write one file."""
+    """Write one file, whole or not at all."""
     with _explained(uri, "written"):
         files, path = fsspec.core.url_to_fs(uri)
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        files.write_text(path, text)
+        with _whole(files, path, aside=f"{path}.new") as aside:
+            files.pipe_file(aside, text.encode())
 
 
 def remove(uri: str) -> None:
@@ -87,6 +129,23 @@ def remove(uri: str) -> None:
         files, base = fsspec.core.url_to_fs(uri)
         if files.exists(base):
             files.rm(base, recursive=True)
+
+
+@contextmanager
+def _whole(files: Any, path: str, aside: str) -> Iterator[str]:
+    """Yield a name to write to; what was written there takes the place of the path, unless something went wrong.
+
+    fsspec publishes a file that an error or a signal closes, cut off as it is.
+    """
+    try:
+        yield aside
+        if isinstance(files, LocalFileSystem):
+            os.replace(aside, path)
+        else:
+            files.cp_file(aside, path)  # in object stores a copy appears at once, or not at all
+    finally:
+        with suppress(Exception):  # moved, or never made; a leftover does no harm
+            files.rm_file(aside)
 
 
 @contextmanager

@@ -2,17 +2,18 @@
 
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from mlflow.exceptions import MlflowException
 
 from components.progress import say
 from components.registry.tracking import StepRun
-from components.staging import upload
+from components.staging import holds, storage_at, upload
 from predictor.bundle import SPEC_FILE, Bundle
+from predictor.errors import InputError
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
@@ -29,31 +30,42 @@ class Registered:
 def store(bundle: Bundle, root: str) -> str:
     """Copy a bundle to `ROOT/DIGEST` (the first 12 digits) and return that address.
 
-    A bundle that is already there is left alone. On a local disk it is written aside and renamed into place; in an
-    object store `serving.json`, without which a folder is no bundle, goes last.
+    A bundle that is already there, with the same content, is left alone. On a local disk it is written aside and
+    renamed into place; in an object store `serving.json`, without which a folder is no bundle, goes last.
 
     Args:
         bundle: what to store.
         root: a local folder or an fsspec URI such as `s3://models/news`.
+
+    Raises:
+        InputError: the place cannot be written.
     """
-    files, base = fsspec.core.url_to_fs(root)
-    target = f"{base.rstrip('/')}/{bundle.digest[:12]}"
-    if not files.exists(f"{target}/{SPEC_FILE}"):
-        if isinstance(files, LocalFileSystem):
+    files, base = storage_at(root)
+    local, target = isinstance(files, LocalFileSystem), f"{base.rstrip('/')}/{bundle.digest[:12]}"
+    uri = target if local else str(files.unstrip_protocol(target))
+    if not holds(uri, {SPEC_FILE: bundle.digest, **bundle.spec.files}):
+        if local:
             _store_local(bundle, Path(target))
         else:
-            upload(bundle.path, str(files.unstrip_protocol(target)), last=SPEC_FILE)
-    return target if isinstance(files, LocalFileSystem) else str(files.unstrip_protocol(target))
+            upload(bundle.path, uri, last=SPEC_FILE)
+    return uri
 
 
 def _store_local(bundle: Bundle, target: Path) -> None:
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        shutil.copytree(bundle.path, aside)
-        shutil.rmtree(target, ignore_errors=True)  # only ever a copy that was cut short
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            shutil.copytree(bundle.path, aside)
+            shutil.rmtree(target, ignore_errors=True)  # only ever a copy that was cut short
+            aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        with suppress(InputError):
+            if Bundle.open(target).digest == bundle.digest:
+                return  # another run stored the same bundle meanwhile
+        raise InputError(f"{target} cannot be written ({error.strerror}): make room there, or look at it") from error
 
 
 def register(step: StepRun, bundle_path: Path, report: Path, passed: bool, root: str, name: str) -> Registered:

@@ -1,5 +1,6 @@
 """Training that is killed for real, and goes on."""
 
+import io
 import json
 import os
 import resource
@@ -7,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -21,6 +24,7 @@ from components.training.checkpoint import Checkpoint
 from components.training.precision import precision_of
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
+from tests.storage import object_storage
 
 _SCRIPT = """
 import sys
@@ -52,11 +56,11 @@ def _start(dataset: Path, backbone: Path, out: Path, checkpoints: Path, pause: s
 
 
 def _wait_for_saves(folder: Path, times: int) -> None:
-    seen: set[int] = set()
+    seen: set[str] = set()
     deadline = time.monotonic() + 120
     while len(seen) < times:
         assert time.monotonic() < deadline
-        seen.update(file.stat().st_mtime_ns for file in folder.glob("*.pt"))
+        seen.update(file.name for file in folder.glob("*.pt"))
         time.sleep(0.01)
 
 
@@ -125,6 +129,68 @@ def test_an_object_store_takes_states_too() -> None:
     assert state is not None and state["weights"].tolist() == [1, 1, 1]
     checkpoint.remove()
     assert checkpoint.load() is None
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "s3":
+        with object_storage(monkeypatch) as bucket:
+            yield f"{bucket}/checkpoints"
+    else:
+        yield str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}"
+
+
+def _cut_off(error: BaseException) -> Callable[[Any, IO[bytes]], None]:
+    """As torch.save, but half way an error comes up, or a signal's exception."""
+
+    def save(state: Any, stream: IO[bytes]) -> None:
+        content = io.BytesIO()
+        torch_save(state, content)
+        stream.write(content.getvalue()[: len(content.getvalue()) // 2])
+        raise error
+
+    torch_save = torch.save
+    return save
+
+
+@pytest.mark.parametrize("error", [SystemExit(143), OSError("no route to host")], ids=["SIGTERM", "an error"])
+def test_a_state_that_is_cut_off_leaves_the_one_before(
+    place: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint(place, {"seed": 1})
+    checkpoint.save({"weights": torch.ones(3)})
+    with monkeypatch.context() as patch, pytest.raises((SystemExit, InputError)):
+        patch.setattr(torch, "save", _cut_off(error))
+        checkpoint.save({"weights": torch.ones(1_000_000)})
+    state = Checkpoint(place, {"seed": 1}).load()
+    assert state is not None and state["weights"].tolist() == [1, 1, 1]
+
+
+def test_a_state_that_cannot_be_read_is_none(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = Checkpoint(place, {"seed": 1})
+    checkpoint.save({"weights": torch.ones(3)})
+    files, folder = fsspec.core.url_to_fs(place)
+    (first,) = files.ls(folder, detail=False)
+    files.pipe_file(first.replace(".1.", ".2."), files.cat_file(first)[:-100])
+    state = checkpoint.load()
+    assert state is not None and state["weights"].tolist() == [1, 1, 1]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert ".2.pt is left out, since it cannot be read" in line
+    files.pipe_file(first, b"garbage")
+    assert checkpoint.load() is None
+    checkpoint.save({"weights": torch.zeros(3)})
+    assert len(files.ls(folder, detail=False)) == 1
+    state = checkpoint.load()
+    assert state is not None and state["weights"].tolist() == [0, 0, 0]
+    checkpoint.remove()
+    assert checkpoint.load() is None
+
+
+def test_a_place_that_cannot_be_used_is_one_sentence() -> None:
+    with pytest.raises(
+        InputError, match=r"checkpoints under gcs://b cannot be read \(ImportError: .*whether the fsspec"
+    ):
+        Checkpoint("gcs://b", {"seed": 1})
 
 
 def test_without_a_place_there_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

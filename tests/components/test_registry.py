@@ -1,9 +1,17 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
 
 from components.registry.register import register, store
 from components.registry.tracking import tracked_step
+from components.staging import download
 from predictor.bundle import Bundle
+from predictor.errors import InputError
+from tests.storage import object_storage
 
 
 def test_a_bundle_is_stored_whole_under_its_digest(bundle: Path, tmp_path: Path) -> None:
@@ -24,14 +32,59 @@ def test_a_copy_that_was_cut_short_is_replaced(bundle: Path, tmp_path: Path) -> 
 
 
 def test_an_object_store_gets_the_same_files(bundle: Path) -> None:
-    import fsspec
-
     opened = Bundle.open(bundle)
     uri = store(opened, "memory://models/news")
     assert uri == f"memory:///models/news/{opened.digest[:12]}"
     files = fsspec.filesystem("memory")
     assert {name for name in opened.spec.files if files.exists(f"{uri}/{name}")} == set(opened.spec.files)
     assert json.loads(files.cat(f"{uri}/serving.json")) == json.loads((bundle / "serving.json").read_text())
+
+
+@pytest.fixture(params=["memory", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if request.param == "s3":
+        with object_storage(monkeypatch) as bucket:
+            yield bucket
+    else:
+        yield f"memory://{tmp_path.name}"
+
+
+@pytest.mark.parametrize("at", ["model.safetensors", "serving.json"])
+def test_a_bundle_that_was_uploaded_in_part_is_not_taken_for_whole(
+    bundle: Path, storage: str, at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Bundle.open(bundle)
+    files, root = fsspec.core.url_to_fs(f"{storage}/models")
+
+    def cut_off(source: str, target: str, **options: Any) -> None:
+        """A file that is closed by an exception, as s3fs.core.S3File publishes it and fsspec's put_file leaves it."""
+        if at not in source:
+            put_file(source, target, **options)
+            return
+        with files.open(target, "wb") as stream:
+            stream.write(Path(source).read_bytes()[:100])
+            raise SystemExit(143)
+
+    put_file = files.put_file
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(files, "put_file", cut_off)
+        store(opened, f"{storage}/models")
+    files.invalidate_cache()
+    assert not files.exists(f"{root}/{opened.digest[:12]}/serving.json")
+    uri = store(opened, f"{storage}/models")
+    assert Bundle.open(download(uri, tmp_path / "fetched")).digest == opened.digest
+    assert files.ls(root, detail=False) == [f"{root}/{opened.digest[:12]}"]
+
+    files.pipe_file(f"{root}/{opened.digest[:12]}/config.json", b"{}")  # changed, or damaged, after it was whole
+    assert Bundle.open(download(store(opened, f"{storage}/models"), tmp_path / "again")).digest == opened.digest
+
+
+def test_a_place_for_bundles_that_cannot_be_written_is_one_sentence(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundles").write_text("a file where the folder has to be")
+    with pytest.raises(InputError, match=r"bundles/\w+ cannot be written \(.*\): make room there"):
+        store(Bundle.open(bundle), str(tmp_path / "bundles"))
+    with pytest.raises(InputError, match=r"gcs://models cannot be reached \(ImportError"):
+        store(Bundle.open(bundle), "gcs://models")
 
 
 def test_the_champion_changes_only_when_the_gate_passed(bundle: Path, tmp_path: Path, own_tracking: str) -> None:
