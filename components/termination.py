@@ -1,7 +1,9 @@
 """How a step ends early: with one sentence that says why, and after tidying up."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from predictor.errors import InputError
 # Kubernetes shows the content of /dev/termination-log in `kubectl describe pod`; the local runner names its own file.
 FILE_VARIABLE = "PIGEONHOLE_TERMINATION_LOG"
 _KUBERNETES_FILE = "/dev/termination-log"
+_PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -27,6 +30,12 @@ def one_sentence() -> Iterator[None]:
             file.write_text(str(error), encoding="utf-8")
         print(f"error: {error}", flush=True)
         raise SystemExit(2) from None
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, as torchrun's workers would not; on Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import httpx
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from pipelines.stopping import outlived_by_nothing, stopped_with_children
+
 _TEXTS = [
     "The striker scored twice in the second half to put the visitors into the cup final.",
     "Shares of the chip maker fell 7 percent after it cut its profit forecast for the quarter.",
@@ -27,6 +29,11 @@ _START_SECONDS = 60
 
 def main(out: Path = Path("demo")) -> int:
     """Run the tour and return the exit code."""
+    with stopped_with_children(), outlived_by_nothing():
+        return _tour(out)
+
+
+def _tour(out: Path) -> int:
     command = [sys.executable, "-m", "pipelines.cli"]
     print(f"\n== Training on the embedded sample, into {out}\n", flush=True)
     trained = subprocess.run(

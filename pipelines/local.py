@@ -15,13 +15,17 @@ from kfp import local
 
 from components.data.dataset import SPLITS
 from components.termination import FILE_VARIABLE
+from components.training.recipe import HISTORY_FILE
 from pipelines.console import Console
+from pipelines.results import held
 from pipelines.stopping import Stopped, stopped_with_children
 from pipelines.training import Trained, training
 from predictor.errors import InputError
 
 _LOG_TAIL = 40
 CHECKPOINTS = ".checkpoints"
+_WORK = ".run"
+UNFINISHED = "unfinished"
 # What steps write under the results' folder while the run may still fail.
 _MADE = ("bundles", "mlartifacts", "mlflow.db")
 
@@ -34,7 +38,8 @@ def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
     """Run the training pipeline and keep what it made under `out`.
 
     Intermediate files live in a hidden folder that is gone afterwards, so what lies under `out` is always whole:
-    `bundles/DIGEST`, `data`, `report.html`, `result.json`, `run.log`, `mlflow.db` with `mlartifacts`.
+    `bundles/DIGEST`, `data`, `report.html`, `result.json`, `run.log`, `mlflow.db` with `mlartifacts`. Where a step
+    fails after the training, what the steps before it made is kept in `unfinished`, until a run succeeds.
 
     Args:
         out: the folder for results; made where it is missing.
@@ -113,37 +118,40 @@ def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
 def _workspace(out: Path) -> Iterator[Path]:
     """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is what the steps made new.
 
-    Only a training checkpoint stays, for the next run to go on from.
+    Only what has been trained stays: a checkpoint, for the next run to go on from, or the finished steps' outputs.
     """
-    try:
-        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-        out.mkdir(parents=True, exist_ok=True)
-        for other in out.glob(".run-*"):
-            if _alive(other.name.removeprefix(".run-")):
-                raise InputError(
-                    f"--out {out} is in use by process {other.name[5:]}: wait for it or choose another folder"
-                )
-            shutil.rmtree(other, ignore_errors=True)
+    with held(out):
+        _put_by(out)  # of a run that was killed
         before = set(out.iterdir())  # results of runs before this one, which a failure must not touch
-        work = out / f".run-{os.getpid()}"
+        work = out / _WORK
         work.mkdir()
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
-    try:
-        yield work
-    except BaseException:
-        for made in {work, *(out / name for name in _MADE)} - before:
-            shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
-        for folder in (out / CHECKPOINTS, *missing):
+        try:
+            yield work
+        except BaseException:
+            if _put_by(out):
+                print(f"pigeonhole: what the finished steps made is kept in {out / UNFINISHED}", file=sys.stderr)
+            else:
+                for made in {out / name for name in _MADE} - before:
+                    shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not there, or not empty
-                folder.rmdir()
-        raise
-    shutil.rmtree(work)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+                (out / CHECKPOINTS).rmdir()
+            raise
+        for done in (work, out / CHECKPOINTS, out / UNFINISHED):
+            shutil.rmtree(done, ignore_errors=True)
 
 
-def _alive(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+def _put_by(out: Path) -> bool:
+    """Take the hidden folder away; say whether its steps' outputs were worth keeping, as minutes of training are."""
+    work = out / _WORK
+    trained = next(work.glob(f"*/fine-tune/checkpoint/{HISTORY_FILE}"), None)
+    if trained:
+        steps = trained.parents[2]
+        if (work / "run.log").exists():
+            os.replace(work / "run.log", steps / "run.log")
+        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+        os.replace(steps, out / UNFINISHED)
+    shutil.rmtree(work, ignore_errors=True)
+    return trained is not None
 
 
 def _prepared(work: Path) -> Path:

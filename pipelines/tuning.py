@@ -21,11 +21,13 @@ from components.training.recipe import PROFILES, training_rows
 from components.tuning.checking import check_experiment, read_experiment
 from components.tuning.cluster import SearchFailed, namespace_of, search_on_cluster, with_data
 from components.tuning.experiment import Outcome
-from components.tuning.journal import opened_journal
+from components.tuning.journal import open_journal
 from components.tuning.recording import recorder
 from components.tuning.runner import run_search
 from components.tuning.screen import Screen
 from components.tuning.suggestions import check_local
+from pipelines.results import held
+from pipelines.stopping import Stopped, stopped_with_children
 
 DATASET_FOLDER = "dataset"
 RESULT_FILE = "search.json"
@@ -46,11 +48,21 @@ def tune_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, 
 
     Raises:
         InputError: the file, the data or the backbone is bad, or the folder holds another search.
+        Stopped: SIGTERM or SIGINT ended it and its trials; one sentence went to stderr.
     """
+    out = out.resolve()
+    try:
+        with stopped_with_children():
+            return _search_here(file, out, data, seed, values)
+    except Stopped as stop:
+        print(f"pigeonhole: {stop.signal} stopped the search; the next one into {out} goes on there", file=sys.stderr)
+        raise
+
+
+def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, str]) -> dict[str, Any]:
     started = time.monotonic()
     experiment = read_experiment(file)
     check_local(experiment)
-    out = out.resolve()
     experiment = check_experiment(experiment.with_arguments(values), str(file))
     digest = experiment.digest  # of the search, wherever its folder lies
     experiment = check_experiment(experiment.with_arguments({"--data": str(out / DATASET_FOLDER)}), str(file))
@@ -63,7 +75,8 @@ def tune_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, 
         warnings.simplefilter("ignore")
         dataset = prepare(collect(data or SAMPLE), seed)
         identity = {"experiment": digest, "data": dataset.digest}
-        with opened_journal(out, identity) as journal:
+        with held(out):
+            journal = open_journal(out, identity)
             _keep(dataset, out / DATASET_FOLDER)
             database = f"sqlite:///{out}/mlflow.db"
             with (

@@ -11,6 +11,7 @@ training failed, a --out in object storage holds one sentence in `failure.txt` i
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from components.data.dataset import Dataset
 from components.staging import download, is_remote, upload, write_text
-from components.termination import one_sentence
+from components.termination import end_with_parent, one_sentence
 from components.training.backbone import EMBEDDED, resolve_backbone
 from components.training.distributed import World
 from components.training.finetune import fine_tune
@@ -33,6 +34,8 @@ FAILURE_FILE = "failure.txt"
 def main(arguments: Sequence[str]) -> None:
     """Train as the arguments say; bad input ends every process with exit code 2, after one sentence from the first."""
     asked = _parser().parse_args(arguments)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     with (
         World.join() as world,
         one_sentence(),

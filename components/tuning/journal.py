@@ -1,10 +1,8 @@
 """What a search has done so far, in one file that survives a kill at any moment."""
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,45 +69,39 @@ class Journal:
             os.fsync(stream.fileno())
 
 
-@contextmanager
-def opened_journal(folder: Path, identity: Mapping[str, str]) -> Iterator[Journal]:
-    """Open a folder's journal, or begin one; nobody else can meanwhile.
+def open_journal(folder: Path, identity: Mapping[str, str]) -> Journal:
+    """Open a folder's journal, or begin one; the caller sees to it that nobody else writes there meanwhile.
 
     Args:
         folder: the search's folder; made where it is missing.
         identity: what the search is about, from a word such as `data` to what tells two apart.
 
     Raises:
-        InputError: the folder holds another search or one that is running, or cannot be written.
+        InputError: the folder holds another search, or cannot be written.
     """
     file = folder / JOURNAL_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = file.open("a+b")
+        file.touch()
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written ({error.strerror}): choose another folder") from error
-    with lock:
+    journal = Journal(file)
+    lines = _whole_lines(file)
+    if not lines:
+        journal._append({"search": dict(identity)})
+    for number, line in enumerate(lines):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"--out {folder} is in use by another search: wait for it, or choose another") from None
-        journal = Journal(file)
-        lines = _whole_lines(file)
-        if not lines:
-            journal._append({"search": dict(identity)})
-        for number, line in enumerate(lines):
-            try:
-                content = json.loads(line)
-                if number == 0:
-                    _check_identity(content["search"], identity, folder)
-                journal._take(content)
-            except (ValueError, KeyError, TypeError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(
-                    f"{file} line {number + 1} is not readable: take the file away to begin the search anew"
-                ) from error
-        yield journal
+            content = json.loads(line)
+            if number == 0:
+                _check_identity(content["search"], identity, folder)
+            journal._take(content)
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{file} line {number + 1} is not readable: take the file away to begin the search anew"
+            ) from error
+    return journal
 
 
 def _whole_lines(file: Path) -> list[str]:

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from components.tuning import runner
 from components.tuning.checking import check_experiment
 from components.tuning.experiment import MedianStop, Outcome, primary_container
-from components.tuning.journal import Trial, opened_journal
+from components.tuning.journal import Trial, open_journal
 from components.tuning.recording import recorder
 from components.tuning.runner import run_search
 from components.tuning.screen import Screen
@@ -43,8 +43,8 @@ def search(tmp_path: Path, database: str) -> Callable[..., Outcome]:
         script = tmp_path / "trial.py"
         script.write_text(f"import os, sys, time, pathlib\n{body}")
         made = experiment(script, parameters, **spec)
+        journal = open_journal(tmp_path / "out", {"experiment": made.digest})
         with (
-            opened_journal(tmp_path / "out", {"experiment": made.digest}) as journal,
             recorder(str(tmp_path), database) as records,
             (tmp_path / "screen.txt").open("a") as stream,
             Screen(made, stream) as screen,
@@ -134,8 +134,8 @@ def test_a_command_that_is_not_there_is_a_failed_trial(tmp_path: Path, database:
     content = document(maxTrialCount=1)
     primary_container(content)["command"] = ["/no/such/program", "${trialParameters.learning_rate}"]
     made = check_experiment(content)
+    journal = open_journal(tmp_path, {})
     with (
-        opened_journal(tmp_path, {}) as journal,
         recorder(str(tmp_path), database) as records,
         Screen(made, sys.stderr) as screen,
     ):
@@ -203,37 +203,28 @@ def test_a_larger_budget_goes_on_and_repeats_nothing(search: Callable[..., Outco
 
 
 def test_another_search_in_the_folder_is_refused(tmp_path: Path) -> None:
-    with (
-        opened_journal(tmp_path, {"experiment": "a", "data": "b"}),
-        pytest.raises(InputError, match="is in use by another search"),
-        opened_journal(tmp_path, {"experiment": "a", "data": "b"}),
-    ):
-        pass
-    with (
-        pytest.raises(InputError, match=r"differs in its data \(b there, c now\): choose another folder"),
-        opened_journal(tmp_path, {"experiment": "a", "data": "c"}),
-    ):
-        pass
+    open_journal(tmp_path, {"experiment": "a", "data": "b"})
+    with pytest.raises(InputError, match=r"differs in its data \(b there, c now\): choose another folder"):
+        open_journal(tmp_path, {"experiment": "a", "data": "c"})
 
 
 def test_a_torn_last_line_is_forgotten_and_a_broken_one_is_named(tmp_path: Path) -> None:
-    with opened_journal(tmp_path, {"experiment": "a"}) as journal:
-        journal.start(0, {"epochs": "1"})
+    open_journal(tmp_path, {"experiment": "a"}).start(0, {"epochs": "1"})
     file = tmp_path / "search.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole + b'{"end": {"numb')
-    with opened_journal(tmp_path, {"experiment": "a"}) as journal:
-        assert journal.open == {0: {"epochs": "1"}} and journal.next_number == 1
+    journal = open_journal(tmp_path, {"experiment": "a"})
+    assert journal.open == {0: {"epochs": "1"}} and journal.next_number == 1
     assert file.read_bytes() == whole
     file.write_bytes(whole + b"nonsense\n")
-    with pytest.raises(InputError, match=r"line 3 is not readable"), opened_journal(tmp_path, {"experiment": "a"}):
-        pass
+    with pytest.raises(InputError, match=r"line 3 is not readable"):
+        open_journal(tmp_path, {"experiment": "a"})
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written"), opened_journal(tmp_path / "file" / "out", {}):
-        pass
+    with pytest.raises(InputError, match="cannot be written"):
+        open_journal(tmp_path / "file" / "out", {})
 
 
 def test_nothing_is_left_running_when_the_runner_is_interrupted(

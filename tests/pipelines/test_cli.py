@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from components.data.dataset import Dataset
+from pipelines.results import held
 from predictor.bundle import Bundle
 from predictor.classifier import Classifier
 
@@ -184,17 +185,18 @@ def test_a_failed_run_leaves_earlier_results_as_they_were(result: dict[str, Any]
 
 
 def test_what_a_killed_run_left_is_gone_after_the_next(data_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "out" / ".run-999999999").mkdir(parents=True)
+    (tmp_path / "out" / ".run" / "job" / "prepare").mkdir(parents=True)
     pigeonhole("run", "--out", tmp_path / "out", "--data", tmp_path / "none")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    mark = tmp_path / "out" / f".run-{os.getpid()}"
-    mark.mkdir(parents=True)
-    done = pigeonhole("run", "--out", tmp_path / "out")
-    assert done.returncode == 2 and f"is in use by process {os.getpid()}" in done.stderr
-    assert mark.exists()
+    with held(tmp_path / "out"):
+        work = tmp_path / "out" / ".run"
+        work.mkdir()
+        done = pigeonhole("run", "--out", tmp_path / "out")
+        assert done.returncode == 2 and f"is in use by process {os.getpid()} on " in done.stderr.splitlines()[-1]
+        assert work.exists()
 
 
 def test_settings_come_from_the_environment_too(tmp_path: Path) -> None:

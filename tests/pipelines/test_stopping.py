@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +89,45 @@ def test_ctrl_c_before_there_is_anything_leaves_nothing(backbone: Path, tmp_path
     assert last == f"pigeonhole: SIGINT stopped the run; the next one into {out} begins anew\n"
     assert _of_session(stopped.pid) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_takes_its_step_along(backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with _started(out, backbone) as killed:
+        assert killed.stderr is not None
+        assert any("epoch 1:" in line for line in killed.stderr)
+        assert any("kfp.dsl.executor_main" in command for command in _of_session(killed.pid))
+        killed.kill()
+        killed.wait()
+        deadline = time.monotonic() + 60
+        while _of_session(killed.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_kept_where_a_later_step_fails(backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with _started(out, backbone) as broken:
+        assert broken.stderr is not None
+        said = []
+        for line in broken.stderr:
+            said.append(line)
+            if line.startswith("evaluate"):
+                shutil.rmtree(out / "bundles", ignore_errors=True)
+                (out / "bundles").write_text("a file where the folder of bundles has to be")
+        assert broken.wait(timeout=300) == 2
+    assert said[-2] == f"pigeonhole: what the finished steps made is kept in {out / 'unfinished'}\n"
+    assert said[-1].startswith("pigeonhole: ") and "cannot be written" in said[-1]
+    assert (out / "unfinished" / "fine-tune" / "checkpoint" / "model.safetensors").is_file()
+    assert Bundle.open(out / "unfinished" / "evaluate" / "bundle") and (out / "mlflow.db").is_file()
+    assert not list(out.glob(".*"))
+
+    (out / "bundles").unlink()
+    with _started(out, backbone) as whole:
+        printed, _ = whole.communicate(timeout=300)
+    assert Bundle.open(Path(json.loads(printed)["bundle"])) and not (out / "unfinished").exists()
 
 
 def test_a_child_that_heeds_no_signal_is_killed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
@@ -125,6 +126,29 @@ def test_a_killed_search_goes_on_where_it_was(data_folder: Path, tmp_path: Path)
     assert killed["trials"] == whole["trials"] == {"succeeded": 5, "stopped": 0, "failed": 0}
     # The third was half done, and is the only one that ran twice, with the same value.
     assert starts[1] == [*starts[0][:3], *starts[0][2:]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_search_that_is_ended_takes_its_trials_along(data_folder: Path, tmp_path: Path, number: int) -> None:
+    script, note, out = tmp_path / "trial.py", tmp_path / "pid", tmp_path / "out"
+    noting = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); "
+    script.write_text(noting + "time.sleep(600)")
+    file = written(tmp_path, document(script))
+    command = [sys.executable, "-m", "pipelines.cli", "tune", file, "--local", "--data", data_folder, "--out", out]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as search:
+        deadline = time.monotonic() + 120
+        while not (note.exists() and note.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        search.send_signal(number)
+        said = search.communicate(timeout=60)[1]
+    assert search.returncode == (128 + number if number == signal.SIGTERM else -number)
+    while psutil.pid_exists(int(note.read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    if number == signal.SIGTERM:
+        assert said.splitlines()[-1] == f"pigeonhole: SIGTERM stopped the search; the next one into {out} goes on there"
+    assert not (out / ".lock").exists() or number == signal.SIGKILL
 
 
 def test_another_experiment_or_other_data_in_the_folder_is_refused(
