@@ -55,3 +55,8 @@ def message_of(error: ApiException) -> str:
     except (ValueError, KeyError, TypeError):
         text = error.reason
     return " ".join(str(text).split())[:300]
+
+
+def is_denied_by_webhook(error: ApiException) -> bool:
+    """Say whether an admission webhook refused an object, which is a 403 as well and has nothing to do with roles."""
+    return "denied the request" in message_of(error)

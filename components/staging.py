@@ -64,6 +64,7 @@ def upload(folder: Path, uri: str, last: str) -> None:
         base = base.rstrip("/")
         if files.exists(f"{base}/{last}"):
             files.rm_file(f"{base}/{last}")  # what is there stops being whole now
+        files.makedirs(base, exist_ok=True)
         for file in sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / last):
             target = f"{base}/{file.relative_to(folder).as_posix()}"
             files.makedirs(target.rpartition("/")[0], exist_ok=True)

@@ -21,6 +21,10 @@ class FakeCluster:
     statuses: list[Any] = field(default_factory=list)
     """Given out one a look, the last one for ever; a number is an HTTP error."""
     on_create: tuple[int, dict[str, Any]] | None = None
+    keep: bool = False
+    """Whether it heeds no deletion."""
+    lose: int = 0
+    """How many answers to a creation get lost."""
     seen: list[tuple[str, str]] = field(default_factory=list)
     posted: list[dict[str, Any]] = field(default_factory=list)
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -57,9 +61,15 @@ def serving(cluster: FakeCluster, kubeconfig: Path) -> Iterator[FakeCluster]:
                 self._answer(*cluster.on_create)
             elif self.path != root:
                 self._answer(*refusal(404, "the server could not find the requested resource"))
+            elif body["metadata"]["name"] in cluster.experiments:
+                self._answer(*refusal(409, "already exists", name=body["metadata"]["name"]))
             else:
                 cluster.experiments[body["metadata"]["name"]] = body
-                self._answer(201, body)
+                if cluster.lose:
+                    cluster.lose -= 1
+                    self.close_connection = True
+                else:
+                    self._answer(201, body)
 
         def do_GET(self) -> None:
             name = self.path.removeprefix(f"{root}/")
@@ -79,7 +89,8 @@ def serving(cluster: FakeCluster, kubeconfig: Path) -> Iterator[FakeCluster]:
 
         def do_DELETE(self) -> None:
             cluster.seen.append(("DELETE", self.path))
-            cluster.experiments.pop(self.path.removeprefix(f"{root}/"), None)
+            if not cluster.keep:
+                cluster.experiments.pop(self.path.removeprefix(f"{root}/").split("?")[0], None)
             self._answer(200, {"kind": "Status", "status": "Success"})
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

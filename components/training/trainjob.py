@@ -22,19 +22,19 @@ from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
 
 from components import IMAGE_VARIABLE, STEPS_IMAGE
-from components.cluster import message_of
+from components.cluster import Cluster, is_denied_by_webhook
 from components.data.dataset import REPORT_FILE
+from components.posted import LABELS, Kind, Posted, posted, reason_of
 from components.progress import say
 from components.staging import download, is_remote, read_text, remove, upload
-from components.termination import termination_raises
 from components.training.launch import FAILURE_FILE
 from components.training.recipe import HISTORY_FILE, Epoch
 from predictor.errors import InputError
 
-GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
+GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
+_KIND = Kind("TrainJob", GROUP, VERSION, "trainjobs")
 RUNTIME = "torch-distributed"
 SECRET = "pigeonhole-storage"
 # The one replicated job of that runtime, and its container.
@@ -47,8 +47,6 @@ _COPIED = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _POD_LABEL = "jobset.sigs.k8s.io/jobset-name"
-# An API server that is upgraded is away for a few minutes.
-_SILENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def train_job(name: str, image: str, machines: Machines, arguments: Mapping[str,
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "TrainJob",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "pigeonhole"}},
+        "metadata": {"name": name, "labels": dict(LABELS)},
         "spec": {
             "runtimeRef": {"apiGroup": GROUP, "kind": "ClusterTrainingRuntime", "name": RUNTIME},
             "trainer": {
@@ -137,14 +135,21 @@ def train_on_cluster(machines: Machines, data: Path, out: Path, run: str, argume
     image = os.environ.get(IMAGE_VARIABLE, STEPS_IMAGE)
     job = train_job(name, image, machines, {**arguments, "data": f"{place}/data", "out": f"{place}/out"})
     try:
-        if not read_text(f"{place}/data/{REPORT_FILE}"):
-            upload(data, f"{place}/data", last=REPORT_FILE)
-        run_to_end(api, namespace, job, failure=lambda: read_text(f"{place}/out/{FAILURE_FILE}"))
-        download(f"{place}/out", out)
-    finally:
-        with suppress(InputError):  # leftovers are no reason to lose a model, nor to hide why there is none
-            remove(place)
+        if not read_text(f"{place}/out/{HISTORY_FILE}"):  # else a try before this one trained it
+            if not read_text(f"{place}/data/{REPORT_FILE}"):
+                upload(data, f"{place}/data", last=REPORT_FILE)
+            run_to_end(api, namespace, job, failure=lambda: read_text(f"{place}/out/{FAILURE_FILE}"))
+    except BaseException:
+        _removed(place)
+        raise
+    download(f"{place}/out", out)  # what cannot be fetched now stays there, for the next try
+    _removed(place)
     return [Epoch(**row) for row in json.loads((out / HISTORY_FILE).read_text())["history"]]
+
+
+def _removed(place: str) -> None:
+    with suppress(InputError):  # leftovers are no reason to lose a model, nor to hide why there is none
+        remove(place)
 
 
 def run_to_end(
@@ -168,78 +173,63 @@ def run_to_end(
         InputError: the job cannot be posted, failed, or is gone.
     """
     name, nodes = job["metadata"]["name"], job["spec"]["trainer"]["numNodes"]
-    _post(api, namespace, job)
+    cluster = Cluster(api, namespace)
     try:
-        with termination_raises():
+        with posted(cluster, _KIND, job, every) as ours:
             say(f"TrainJob {name}, {nodes} machines: kubectl -n {namespace} logs -f -l {_POD_LABEL}={name}")
-            _follow(api, namespace, name, failure, every)
-    finally:
-        with suppress(ApiException, HTTPError):  # it is gone, or the API server is: neither may hide what went before
-            api.delete_namespaced_custom_object(
-                GROUP, VERSION, namespace, PLURAL, name, propagation_policy="Background"
-            )  # fmt: skip
+            _follow(ours, failure)
+    except ApiException as error:
+        raise _refused(error, name, namespace) from error
 
 
-def _post(api: client.CustomObjectsApi, namespace: str, job: Mapping[str, Any]) -> None:
-    name = job["metadata"]["name"]
-    try:
-        api.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, dict(job))
-    except (ApiException, HTTPError) as error:
-        status = getattr(error, "status", 0)
-        if status == 409:
-            say(f"TrainJob {name} is there already, from a try before this one: following it")
-            return
+def _refused(error: ApiException, name: str, namespace: str) -> InputError:
+    if is_denied_by_webhook(error):
+        advice = "mend what it names"
+    else:
         advice = {
             403: "let the step's service account create, get and delete trainjobs.trainer.kubeflow.org",
             404: "install Kubeflow Trainer, or train with num_nodes 1",
-        }.get(status, "look at the API server's answer")
-        raise InputError(
-            f"TrainJob {name} cannot be posted to namespace {namespace} ({_reason(error)}): {advice}"
-        ) from error
+        }.get(int(error.status or 0), "look at the API server's answer")
+    return InputError(f"TrainJob {name} cannot be posted to namespace {namespace} ({reason_of(error)}): {advice}")
 
 
-def _follow(api: client.CustomObjectsApi, namespace: str, name: str, failure: Callable[[], str], every: float) -> None:
-    heard, shown = time.monotonic(), ""
+def _follow(job: Posted, failure: Callable[[], str]) -> None:
+    shown = ""
     while True:
-        try:
-            found = api.get_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, name)
-            heard = time.monotonic()
-        except (ApiException, HTTPError) as error:
-            if getattr(error, "status", 0) == 404:
-                raise InputError(f"TrainJob {name} was deleted while it ran: run the pipeline again") from error
-            if time.monotonic() - heard > _SILENCE_SECONDS:
+        found = job.look()
+        if found is not None:
+            status = found.get("status") or {}
+            true = {row["type"]: row for row in status.get("conditions") or [] if row["status"] == "True"}
+            if "Complete" in true:
+                return
+            if sentence := _without_fail(failure):
+                raise InputError(sentence)
+            if "Failed" in true:
+                said = true["Failed"]
                 raise InputError(
-                    f"TrainJob {name} cannot be followed ({_reason(error)}): look at the API server and run again"
-                ) from error
-            time.sleep(every)
-            continue
-        status = found.get("status") or {}
-        true = {row["type"]: row for row in status.get("conditions") or [] if row["status"] == "True"}
-        if "Complete" in true:
-            return
-        if sentence := failure():
-            raise InputError(sentence)
-        if "Failed" in true:
-            said = true["Failed"]
-            raise InputError(
-                f"TrainJob {name} failed ({said.get('reason', '')}: {said.get('message', '')}): "
-                f"kubectl -n {namespace} get events and the logs of its pods say more"
-            )
-        state = _state(status)
-        if state != shown:
-            say(f"TrainJob {name}: {state}")
-            shown = state
-        time.sleep(every)
+                    f"TrainJob {job.name} failed ({said.get('reason', '')}: {said.get('message', '')}): "
+                    f"kubectl -n {job.cluster.namespace} get events and the logs of its pods say more"
+                )
+            state = _state(status)
+            if state != shown:
+                say(f"TrainJob {job.name}: {state}")
+                shown = state
+        time.sleep(job.pause)
+
+
+def _without_fail(failure: Callable[[], str]) -> str:
+    """Ask for the containers' sentence; storage that is away for a while ends no training."""
+    try:
+        return failure()
+    except InputError as error:
+        say(f"{str(error).rpartition(': ')[0]}; asking again")
+        return ""
 
 
 def _state(status: Mapping[str, Any]) -> str:
     jobs = status.get("jobsStatus") or []
     active, ready = (sum(int(row.get(name) or 0) for row in jobs) for name in ("active", "ready"))
     return f"{ready} of {active} active jobs ready" if jobs else "waiting for its machines"
-
-
-def _reason(error: ApiException | HTTPError) -> str:
-    return f"{error.status} {message_of(error)}" if isinstance(error, ApiException) else type(error).__name__
 
 
 def _cluster(machines: Machines) -> tuple[client.CustomObjectsApi, str]:

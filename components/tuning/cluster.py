@@ -1,5 +1,6 @@
 """The search on a cluster: Katib is handed the Experiment, followed, asked for the best trial, and tidied up."""
 
+import hashlib
 import json
 import time
 import uuid
@@ -12,14 +13,15 @@ from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.cluster import REQUEST_SECONDS, Cluster, message_of
+from components.cluster import REQUEST_SECONDS, Cluster, is_denied_by_webhook, message_of
+from components.posted import Gone, Kind, Posted, posted
 from components.progress import say
-from components.termination import termination_raises
 from components.tuning.checking import check_experiment
 from components.tuning.experiment import Experiment, Outcome, primary_container
 from predictor.errors import InputError
 
-_GROUP, _VERSION, _PLURAL = "kubeflow.org", "v1beta1", "experiments"
+_GROUP, _PLURAL = "kubeflow.org", "experiments"
+_KIND = Kind("Katib experiment", _GROUP, "v1beta1", _PLURAL)
 _DATA_VOLUME = "dataset"
 _STANDARD = "pod-security.kubernetes.io/enforce"
 # From the names in an Experiment's status to ours.
@@ -65,7 +67,9 @@ def namespace_of(document: Mapping[str, Any]) -> str:
     return str(document["metadata"].get("namespace") or "")
 
 
-def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: float, interval: float = 10.0) -> Outcome:
+def search_on_cluster(
+    cluster: Cluster, document: Mapping[str, Any], timeout: float, interval: float = 10.0, run: str = ""
+) -> Outcome:
     """Post an Experiment, follow it to its end, and delete it, also when something goes wrong.
 
     Args:
@@ -73,6 +77,8 @@ def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: fl
         document: the Experiment; its name gets a suffix of its own.
         timeout: the most seconds to wait.
         interval: seconds between two looks.
+        run: id of the pipeline run; a step that is tried again finds the search that it posted before. Empty for one
+            that nobody goes on with.
 
     Raises:
         InputError: the cluster refuses, has no Katib, or would refuse Katib's own pods in the namespace.
@@ -81,19 +87,15 @@ def search_on_cluster(cluster: Cluster, document: Mapping[str, Any], timeout: fl
     experiment = check_experiment(document)
     _check_standard(cluster, experiment)
     body = deepcopy(dict(document))
-    name = f"{experiment.name}-{uuid.uuid4().hex[:8]}"
+    identity = json.dumps([run or uuid.uuid4().hex, body], sort_keys=True)
+    name = f"{experiment.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     body["metadata"] = {**body["metadata"], "name": name, "namespace": cluster.namespace}
-    with termination_raises():
-        # Inside the try: a create whose answer got lost may have taken effect.
-        try:
-            with _explained(cluster):
-                cluster.api.create_namespaced_custom_object(
-                    _GROUP, _VERSION, cluster.namespace, _PLURAL, body, _request_timeout=REQUEST_SECONDS
-                )
-            say(f"Katib experiment {cluster.namespace}/{name}, at most {experiment.most_trials} trials")
-            return _followed(cluster, experiment, name, time.monotonic() + timeout, interval, timeout)
-        finally:
-            _delete(cluster, name)
+    try:
+        with _explained(cluster), posted(cluster, _KIND, body, interval) as search:
+            say(f"{search}, at most {experiment.most_trials} trials")
+            return _followed(search, experiment, time.monotonic() + timeout, timeout)
+    except Gone as error:
+        raise SearchFailed(f"Katib experiment {name} was deleted while it ran: start the search again") from error
 
 
 def _check_standard(cluster: Cluster, experiment: Experiment) -> None:
@@ -113,48 +115,30 @@ def _check_standard(cluster: Cluster, experiment: Experiment) -> None:
     say(f"{refuses} Katib's own pods unless its configuration gives them a security context: no trial starts then")
 
 
-def _followed(
-    cluster: Cluster, experiment: Experiment, name: str, deadline: float, interval: float, timeout: float
-) -> Outcome:
-    shown = ""
+def _followed(search: Posted, experiment: Experiment, deadline: float, timeout: float) -> Outcome:
+    shown, line, name = "", "not seen yet", search.name
     while True:
-        status = _status(cluster, name)
-        line = _progress(experiment, status)
-        if line != shown:
-            say(line)
-            shown = line
-        conditions = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
-        if "Failed" in conditions:
-            raise SearchFailed(
-                f"Katib experiment {name} failed ({conditions['Failed'].get('message', 'no message')}): look at its "
-                "trials' logs"
-            )
-        if "Succeeded" in conditions:
-            return _outcome(experiment, name, status, str(conditions["Succeeded"].get("message", "")))
+        found = search.look()
+        if found is not None:
+            status = found.get("status") or {}
+            line = _progress(experiment, status)
+            if line != shown:
+                say(line)
+                shown = line
+            conditions = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
+            if "Failed" in conditions:
+                raise SearchFailed(
+                    f"Katib experiment {name} failed ({conditions['Failed'].get('message', 'no message')}): look at "
+                    "its trials' logs"
+                )
+            if "Succeeded" in conditions:
+                return _outcome(experiment, name, status, str(conditions["Succeeded"].get("message", "")))
         if time.monotonic() > deadline:
             raise SearchFailed(
                 f"Katib experiment {name} is not done after {timeout:g} seconds ({line}): give it more time, or lower "
                 "maxTrialCount"
             )
-        time.sleep(interval)
-
-
-def _status(cluster: Cluster, name: str) -> Mapping[str, Any]:
-    try:
-        with _explained(cluster):
-            found = cluster.api.get_namespaced_custom_object(
-                _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=REQUEST_SECONDS
-            )
-    except ApiException as error:
-        if error.status == 404:
-            raise SearchFailed(f"Katib experiment {name} was deleted while it ran: start the search again") from None
-        # The server restarts, or asks for patience: the search on the cluster goes on meanwhile.
-        say(f"the cluster answers {error.status} {error.reason}; asking again")
-        return {}
-    except HTTPError as error:
-        say(f"the cluster does not answer ({type(error).__name__}); asking again")
-        return {}
-    return dict(found.get("status") or {})
+        time.sleep(search.pause)
 
 
 def _progress(experiment: Experiment, status: Mapping[str, Any]) -> str:
@@ -194,16 +178,6 @@ def _outcome(experiment: Experiment, name: str, status: Mapping[str, Any], reaso
     return Outcome(True, reason, str(best.get("bestTrialName", "")), objective, values, assignments, _counts(status))
 
 
-def _delete(cluster: Cluster, name: str) -> None:
-    try:
-        cluster.api.delete_namespaced_custom_object(
-            _GROUP, _VERSION, cluster.namespace, _PLURAL, name, _request_timeout=REQUEST_SECONDS
-        )
-    except (ApiException, HTTPError) as error:
-        if not (isinstance(error, ApiException) and error.status in (403, 404)):
-            say(f"experiment {cluster.namespace}/{name} could not be deleted ({type(error).__name__}): delete it")
-
-
 @contextmanager
 def _explained(cluster: Cluster) -> Iterator[None]:
     """Turn the API server's refusals into sentences; what may pass by itself is raised as it is."""
@@ -212,6 +186,8 @@ def _explained(cluster: Cluster) -> Iterator[None]:
     except ApiException as error:
         message = message_of(error)
         where = f"namespace {cluster.namespace}"
+        if is_denied_by_webhook(error):
+            raise InputError(f"the cluster refuses the experiment ({message}): mend what it names") from None
         if error.status in (401, 403):
             raise InputError(
                 f"the cluster forbids it in {where} ({message}): let this account create, get and delete experiments "

@@ -62,7 +62,8 @@ def tune(
             "--seed": str(seed),
         }
         document = with_data(parse_experiment(experiment), dataset.uri, values)
-        outcome = search_on_cluster(connect(namespace or namespace_of(document)), document, timeout_seconds)
+        cluster = connect(namespace or namespace_of(document))
+        outcome = search_on_cluster(cluster, document, timeout_seconds, run=pipeline_run)
         mlflow.log_params(outcome.assignments)
         mlflow.log_metrics(dict(outcome.metrics))
         step.headline(tags={"best_trial": outcome.best_trial})

@@ -14,6 +14,7 @@ import pytest
 from kubernetes import client
 
 from components.data.dataset import Dataset
+from components.staging import write_text
 from components.training import trainjob
 from components.training.component import fine_tune
 from components.training.trainjob import Machines, run_to_end, train_job, train_on_cluster
@@ -33,9 +34,12 @@ class Trainer:
     def __init__(self) -> None:
         self.statuses: list[dict[str, Any] | int] = []
         self.refuse: tuple[int, str] | None = None
+        self.lost: list[int] = []
+        """What comes instead of the answers to changes that were made: an HTTP error, or 0 for nothing at all."""
         self.objects: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.on_look: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.calls.append(method)
@@ -44,17 +48,23 @@ class Trainer:
             assert path == PATH
             if self.refuse:
                 return self.refuse[0], {"message": self.refuse[1]}
+            if body["metadata"]["name"] in self.objects:
+                return 409, {"message": "already exists"}
             self.objects[body["metadata"]["name"]] = body
-            return 201, body
+            return self._answered(201, body)
         if name not in self.objects:
             return 404, {"message": f"trainjobs {name} not found"}
         if method == "DELETE":
-            return 200, self.objects.pop(name)
+            return self._answered(200, self.objects.pop(name))
         self.on_look()
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         if isinstance(status, int):
             return status, {"message": "not now"}
         return 200, {**self.objects[name], "status": status}
+
+    def _answered(self, code: int, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.on_change()
+        return (self.lost.pop(0), {}) if self.lost else (code, body)
 
 
 @pytest.fixture
@@ -68,6 +78,9 @@ def api(trainer: Trainer) -> Iterator[client.CustomObjectsApi]:
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             code, answer = trainer.answer(self.command, self.path.split("?")[0], json.loads(body or b"{}"))
+            if code == 0:
+                self.close_connection = True
+                return
             said = json.dumps(answer).encode()
             self.send_response(code)
             self.send_header("content-type", "application/json")
@@ -165,10 +178,51 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(trainer: Trainer, 
 def test_a_step_that_is_tried_again_follows_the_job_it_posted(
     trainer: Trainer, api: client.CustomObjectsApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer.statuses, trainer.refuse = [{"conditions": [COMPLETE]}], (409, "exists")
+    trainer.statuses = [{"conditions": [COMPLETE]}]
     trainer.objects["pigeonhole-1"] = _job()
     run_to_end(api, "team", _job(), every=0.01)
     assert "is there already" in capsys.readouterr().out and not trainer.objects
+
+
+@pytest.mark.parametrize("lost", [[0], [500], [0, 504]])
+def test_a_lost_answer_neither_leaves_the_job_nor_makes_a_second(
+    trainer: Trainer, api: client.CustomObjectsApi, lost: list[int]
+) -> None:
+    trainer.statuses, trainer.lost = [{}, {"conditions": [COMPLETE]}], lost
+    run_to_end(api, "team", _job(), every=0.01)
+    assert trainer.calls.count("POST") == 2 and trainer.calls.count("GET") >= 2 and not trainer.objects
+
+
+def test_a_step_that_is_stopped_before_it_knows_of_its_job_takes_it_along(
+    trainer: Trainer, api: client.CustomObjectsApi
+) -> None:
+    trainer.lost = [0]
+    trainer.on_change = lambda: os.kill(os.getpid(), signal.SIGTERM) if trainer.calls == ["POST"] else None
+    with pytest.raises(SystemExit):
+        run_to_end(api, "team", _job(), every=0.01)
+    assert not trainer.objects and trainer.calls[-1] == "DELETE"
+
+
+def test_somebody_elses_job_of_that_name_is_left_alone(trainer: Trainer, api: client.CustomObjectsApi) -> None:
+    trainer.statuses, trainer.objects["pigeonhole-1"] = [{}], {"metadata": {"name": "pigeonhole-1"}}
+    with pytest.raises(InputError, match="TrainJob team/pigeonhole-1 is there already and is somebody else's"):
+        run_to_end(api, "team", _job(), every=0.01)
+    assert "pigeonhole-1" in trainer.objects and "DELETE" not in trainer.calls
+
+
+def test_a_webhooks_refusal_is_told_in_its_own_words(trainer: Trainer, api: client.CustomObjectsApi) -> None:
+    trainer.refuse = (403, 'admission webhook "v.trainer" denied the request: numNodes must be one')
+    with pytest.raises(InputError, match=r"denied the request: numNodes must be one\): mend what it names"):
+        run_to_end(api, "team", _job(), every=0.01)
+
+
+def test_storage_that_is_away_for_a_while_ends_no_training(trainer: Trainer, api: client.CustomObjectsApi) -> None:
+    def failure() -> str:
+        raise InputError("s3://b cannot be read (ConnectionError): look at the address")
+
+    trainer.statuses = [{}, {}, {"conditions": [COMPLETE]}]
+    run_to_end(api, "team", _job(), failure=failure, every=0.01)
+    assert not trainer.objects
 
 
 @pytest.mark.parametrize(
@@ -216,6 +270,32 @@ def test_a_step_trains_on_a_cluster_over_shared_storage(
     history = train_on_cluster(Machines(2), tmp_path / "data", tmp_path / "out", "run-1", options)
     assert len(history) == 6 and (tmp_path / "out" / "model.safetensors").is_file()
     assert list((tmp_path / "shared").iterdir()) == []
+
+
+def test_a_model_that_cannot_be_fetched_stays_for_the_next_try(
+    trainer: Trainer, api: client.CustomObjectsApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainjob, "_cluster", lambda machines: (api, "team"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "report.json").write_text("{}")
+    trainer.statuses = [{"conditions": [COMPLETE]}]
+
+    def train() -> None:
+        (job,) = trainer.objects.values()
+        place = next(word[6:] for word in job["spec"]["trainer"]["args"] if word.startswith("--out="))
+        write_text(f"{place}/training.json", '{"history": []}')
+
+    def away(*_: Any) -> Any:
+        raise InputError("the storage is away")
+
+    trainer.on_look = train
+    options = {"checkpoints": (tmp_path / "shared").as_uri()}
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="the storage is away"):
+        patch.setattr(trainjob, "download", away)
+        train_on_cluster(Machines(2), tmp_path / "data", tmp_path / "out", "run-1", options)
+    trainer.calls.clear()
+    assert train_on_cluster(Machines(2), tmp_path / "data", tmp_path / "out", "run-1", options) == []
+    assert trainer.calls == [] and list((tmp_path / "shared").iterdir()) == []
 
 
 def test_several_machines_need_storage_that_they_share(tmp_path: Path) -> None:

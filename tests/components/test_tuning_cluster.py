@@ -54,7 +54,26 @@ def test_what_is_posted_is_the_file_under_a_name_of_its_own(cluster: FakeCluster
     one, two = cluster.posted
     names = [one["metadata"].pop("name"), two["metadata"].pop("name")]
     assert len(set(names)) == 2 and all(name.startswith("toy-") and len(name) <= 40 for name in names)
-    assert one["metadata"] == {"namespace": NAMESPACE} and one["spec"] == document()["spec"]
+    labels = {"app.kubernetes.io/part-of": "pigeonhole"}
+    assert one["metadata"] == {"namespace": NAMESPACE, "labels": labels} and one["spec"] == document()["spec"]
+
+
+def test_a_step_that_is_tried_again_follows_the_search_it_posted(
+    cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = []
+    for run in ("one", "one", "two"):
+        cluster.keep = run == "one"  # the first is killed before it deletes anything
+        search_on_cluster(connect(), document(), 20, interval=0.05, run=run)
+        names.append(cluster.posted[-1]["metadata"]["name"])
+    assert names[0] == names[1] != names[2]
+    assert capsys.readouterr().out.count("is there already, from a try before this one") == 1
+
+
+def test_a_lost_answer_makes_no_second_search(cluster: FakeCluster) -> None:
+    cluster.lose = 1
+    assert search().assignments and cluster.experiments == {}
+    assert len({body["metadata"]["name"] for body in cluster.posted}) == 1 and len(cluster.posted) == 2
 
 
 @pytest.mark.parametrize(
@@ -99,6 +118,7 @@ def test_an_experiment_that_somebody_deletes(cluster: FakeCluster) -> None:
         ((404, {}), "the cluster has no Katib"),
         (refusal(404, 'namespaces "team-a" not found', name="team-a"), "namespace team-a does not exist"),
         (refusal(403, "user may not create"), r"forbids it in namespace team-a \(user may not create\): let this"),
+        (refusal(403, 'admission webhook "v" denied the request: no'), r"denied the request: no\): mend what it names"),
         (refusal(400, 'admission webhook denied: "bad"'), r"Katib refuses the experiment \(admission webhook denied"),
     ],
 )
