@@ -124,6 +124,20 @@ def write_text(uri: str, text: str) -> None:
             files.pipe_file(aside, text.encode())
 
 
+def check_writable(place: str) -> None:
+    """Write a file to a folder or URI, and take it away again.
+
+    Raises:
+        InputError: the storage cannot be written, or there is no driver for it.
+    """
+    with _explained(place, "written"):
+        files, base = fsspec.core.url_to_fs(place)
+        probe = f"{base.rstrip('/')}/.writable"
+        files.makedirs(base, exist_ok=True)
+        files.pipe_file(probe, b"yes")
+        files.rm_file(probe)
+
+
 def remove(uri: str) -> None:
     """Remove all that is under the URI, if anything is."""
     with _explained(uri, "written"):

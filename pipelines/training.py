@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components.data.component import collect, prepare
 from components.evaluation.component import evaluate, gate
+from components.preflight.component import check
 from components.registry.component import register
 from components.rollout.component import end_rollout, judge_rollout, start_rollout
 from components.training.component import export, fine_tune, train_baseline
@@ -77,9 +78,15 @@ def training(
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
     collected = collect(data=data).set_display_name("Collect").outputs
+    checked = check(
+        name=name, bundle_root=bundle_root, mlflow_tracking_uri=mlflow_tracking_uri, profile=profile, backbone=backbone,
+        min_accuracy=min_accuracy, max_length=max_length, experiment=experiment, hyperparameters=hyperparameters,
+        checkpoint_root=checkpoint_root, num_nodes=num_nodes, service=service, namespace=namespace,
+        prometheus=prometheus, rollout=rollout,
+    ).set_display_name("Check")  # fmt: skip
     prepared = prepare(
         collected=collected["collected"], seed=seed, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri
-    ).set_display_name("Prepare").outputs  # fmt: skip
+    ).after(checked).set_display_name("Prepare").outputs  # fmt: skip
     dataset = prepared["dataset"]
 
     baseline = train_baseline(

@@ -124,22 +124,63 @@ def tracked_run(name: str, tracking_uri: str = "") -> Iterator[MlflowClient]:
         yield client
 
 
+def check_tracking(model: str, tracking_uri: str = "") -> None:
+    """Make sure that MLflow can be used, and takes the name of a registered model.
+
+    Args:
+        model: the name.
+        tracking_uri: the MLflow server; empty for what `MLFLOW_TRACKING_URI` says.
+
+    Raises:
+        InputError: it cannot, or does not.
+    """
+    client = _client(tracking_uri)
+    with _explained():
+        if injected := os.environ.get(_INJECTED_VARIABLE):
+            client.get_run(injected)
+        else:
+            _experiment(client)
+        try:
+            client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code == "INVALID_PARAMETER_VALUE":
+                raise InputError(
+                    f"MLflow takes no model by the name '{model}' ({_reason(error)}): choose another name"
+                ) from error
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+
+
 def _opened(name: str, tracking_uri: str) -> tuple[MlflowClient, Run]:
-    if tracking_uri:
-        mlflow.set_tracking_uri(tracking_uri)
-    client = MlflowClient()
-    try:
+    client = _client(tracking_uri)
+    with _explained():
         if injected := os.environ.get(_INJECTED_VARIABLE):
             return client, client.get_run(injected)
         experiment = _experiment(client).experiment_id
         found = client.search_runs([experiment], f"tags.`{_PIPELINE_TAG}` = '{name}'", max_results=1)
         return client, found[0] if found else client.create_run(experiment, tags={_PIPELINE_TAG: name}, run_name=name)
+
+
+def _client(tracking_uri: str) -> MlflowClient:
+    if tracking_uri:
+        mlflow.set_tracking_uri(tracking_uri)
+    with _explained():
+        return MlflowClient()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except MlflowException as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({reason}): check mlflow_tracking_uri, or "
+            f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({_reason(error)}): check mlflow_tracking_uri, or "
             f"MLFLOW_TRACKING_URI and {_INJECTED_VARIABLE}"
         ) from error
+
+
+def _reason(error: MlflowException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _nested(client: MlflowClient, parent: Run, step: str) -> Run:
@@ -161,7 +202,11 @@ def _experiment(client: MlflowClient) -> Experiment:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        client.create_experiment(name, artifact_location=_beside_database())
+        try:
+            client.create_experiment(name, artifact_location=_beside_database())
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another first run was faster
+                raise
         experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return experiment

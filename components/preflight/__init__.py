@@ -1,0 +1,1 @@
+"""Preflight: what later steps would refuse is refused before anything takes long."""

@@ -1,0 +1,86 @@
+"""Checking all that a run was given, so that hours of training do not end at a name that MLflow refuses."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from components.progress import say
+from components.registry.tracking import check_tracking
+from components.staging import check_writable, is_remote
+from components.training.backbone import is_on_hub, resolve_backbone
+from components.training.recipe import Recipe, training_rows
+from predictor.errors import InputError
+
+_TOKENS = range(8, 513)
+# RFC 1035, as KServe has it.
+_SERVICE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pipeline run was given; the fields are the pipeline's parameters."""
+
+    name: str
+    bundle_root: str
+    mlflow_tracking_uri: str = ""
+    profile: str = "fast"
+    backbone: str = "minilm"
+    min_accuracy: float = 0.9
+    max_length: int = 128
+    experiment: str = ""
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    checkpoint_root: str = ""
+    num_nodes: int = 1
+    service: str = ""
+    namespace: str = ""
+    prometheus: str = ""
+    rollout: Mapping[str, float] = field(default_factory=dict)
+
+
+def check(plan: Plan) -> None:
+    """Refuse what a later step would refuse; the storage and MLflow are tried out.
+
+    Raises:
+        InputError: one sentence says what is wrong.
+    """
+    training_rows(plan.profile)
+    if not 0 <= plan.min_accuracy <= 1:
+        raise InputError(f"min_accuracy is {plan.min_accuracy:g}: give a share of 1, such as 0.9")
+    if plan.max_length not in _TOKENS:
+        raise InputError(f"max_length is {plan.max_length}: give a number of tokens from 8 to 512")
+    Recipe(epochs=1).assigned({name: str(value) for name, value in plan.hyperparameters.items()})
+    if not is_on_hub(plan.backbone):  # from there it is fetched once, by the step that trains
+        resolve_backbone(plan.backbone)
+    if plan.num_nodes < 1 or (plan.num_nodes > 1 and not is_remote(plan.checkpoint_root)):
+        raise InputError(
+            f"num_nodes is {plan.num_nodes}, but checkpoint_root '{plan.checkpoint_root}' is no place that machines "
+            "share: give a URI such as s3://bucket/checkpoints, or train with num_nodes 1"
+        )
+    if plan.experiment:
+        from components.tuning.checking import parse_experiment
+
+        parse_experiment(plan.experiment)
+    if plan.service:
+        _check_rollout(plan)
+    for place in filter(None, (plan.bundle_root, plan.checkpoint_root)):
+        check_writable(place)
+    check_tracking(plan.name, plan.mlflow_tracking_uri)
+
+
+def _check_rollout(plan: Plan) -> None:
+    from components.cluster import connect
+    from components.rollout.inference_service import Away, read
+    from components.rollout.rollout import Settings
+
+    if not _SERVICE.fullmatch(plan.service):
+        raise InputError(f"service '{plan.service}' is no name of an InferenceService: use a-z, 0-9 and '-'")
+    if not plan.prometheus.startswith(("http://", "https://")):
+        raise InputError(
+            f"prometheus '{plan.prometheus}' is no address, and a rollout is judged by metrics: give one such as "
+            "http://prometheus.monitoring:9090, or no service"
+        )
+    Settings.named(plan.rollout)
+    try:
+        read(connect(plan.namespace), plan.service)
+    except Away as error:
+        say(f"{error}; the rollout will look again")
