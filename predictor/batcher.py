@@ -66,14 +66,26 @@ class Call:
 
     def __init__(self, size: int) -> None:
         self.texts: list[Text] = []
-        self._rows: list[Row | None] = [None] * size
-        self._left = size
+        self._size = self._left = size
+        self._rows: NDArray[np.float32] | None = None
+        self._repeated: tuple[list[int], list[int]] = ([], [])
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def answer(self, place: int, row: Row) -> None:
-        """Fill in the row of one text."""
-        self._rows[place] = row
-        self._left -= 1
+    def answer(self, places: int | Sequence[int], row: Row) -> None:
+        """Fill in the row of one text, at each place where the caller has it."""
+        if self._rows is None:
+            self._rows = np.empty((self._size, len(row)), dtype=np.float32)
+        self._rows[places] = row
+        self._count(1 if isinstance(places, int) else len(places))
+
+    def repeat(self, place: int, first: int) -> None:
+        """Give the text at a place the answer of an equal one, which is asked for once."""
+        self._repeated[0].append(place)
+        self._repeated[1].append(first)
+        self._count(1)
+
+    def _count(self, answered: int) -> None:
+        self._left -= answered
         if not self._left and not self._done.done():
             self._done.set_result(None)
 
@@ -89,7 +101,10 @@ class Call:
             InternalError: the engine cannot answer one of the texts.
         """
         await self._done
-        return np.array(self._rows)
+        assert self._rows is not None
+        places, firsts = self._repeated
+        self._rows[places] = self._rows[firsts]
+        return self._rows
 
 
 class Batcher:
@@ -174,7 +189,7 @@ class Batcher:
             raise Overloaded(f"the queue is full: send the request again in {seconds} s", seconds)
 
     def submit(self, call: Call, texts: Sequence[tuple[int, Ids, bytes | None]]) -> None:
-        """Queue texts of a call: for each its place, its token ids and its key, None for none.
+        """Queue more texts of a call: for each its place, its token ids and its key, None for none.
 
         Texts with equal keys are run once while the first of them waits or runs.
 
@@ -184,7 +199,7 @@ class Batcher:
         self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._flights))
         now = perf_counter()
         fresh = []
-        for count, (place, ids, key) in enumerate(texts):
+        for count, (place, ids, key) in enumerate(texts, len(call.texts)):
             turn = self._batches + count // self._budget.texts * _BULK_STEP
             text = self._flights.get(key) if key is not None else None
             if text is None:
@@ -196,7 +211,7 @@ class Batcher:
                 self._line.remove([text])
                 text.turn = turn
                 self._line.add([text])
-            text.callers.append((call, place))
+            text.callers.setdefault(call, []).append(place)
             call.texts.append(text)
         self._line.add(fresh)
         self._dispatch()
@@ -216,9 +231,9 @@ class Batcher:
         self._calls.remove(call)
         unwanted = []
         for text in call.texts:
-            text.callers = [caller for caller in text.callers if caller[0] is not call]
+            text.callers.pop(call, None)  # it may be among the call's texts twice
             if text.waits and not text.callers:
-                text.waits = False  # it may be among the call's texts twice
+                text.waits = False
                 unwanted.append(text)
                 if text.key is not None:
                     del self._flights[text.key]
@@ -258,13 +273,13 @@ class Batcher:
                 del self._flights[text.key]
                 if not isinstance(answer, Exception):
                     self._finished(text.key, answer)
-            for call, place in text.callers:
+            for call, places in text.callers.items():
                 if isinstance(answer, Exception):
-                    error = InternalError(f"text {place} cannot be classified: the server's log says why")
+                    error = InternalError(f"text {places[0]} cannot be classified: the server's log says why")
                     error.__cause__ = answer
                     call.fail(error)
                 else:
-                    call.answer(place, answer)
+                    call.answer(places, answer)
 
 
 def _timed(run: Run, batch: list[Ids]) -> Ran:

@@ -26,8 +26,8 @@ class Text:
     """Differs from every other text's."""
     since: float
     waits: bool = True
-    callers: list[tuple["Call", int]] = field(default_factory=list)
-    """Who asked, and which of the caller's texts it is."""
+    callers: dict["Call", list[int]] = field(default_factory=dict)
+    """Who asked, and which of the caller's texts it is: several of them where a caller repeats itself."""
 
 
 class Line:
