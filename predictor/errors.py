@@ -52,6 +52,12 @@ class WrongMethod(Refusal):
     status = 405
 
 
+class Late(Refusal):
+    """The request did not arrive in time."""
+
+    status = 408
+
+
 class TooLarge(Refusal):
     """The request cannot be taken, however long the caller waits."""
 

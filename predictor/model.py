@@ -4,19 +4,20 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from kserve import InferRequest, Model
-from kserve.model import InferenceVerb
+from kserve import Model
 from numpy.typing import NDArray
 
+from predictor.bounds import SMALL
 from predictor.bundle import Precision
 from predictor.classifier import Classifier
-from predictor.errors import InternalError, Refusal
+from predictor.errors import InternalError, Refusal, TooLarge
 from predictor.metrics import Metrics
 from predictor.protocol import INPUTS, Question, output_types, read_deadline, read_grpc, read_v1, read_v2
 from predictor.replies import grpc_answer, v1_answer, v2_answer
@@ -29,6 +30,11 @@ Answer = TypeVar("Answer")
 # Answered before the model says it is ready: the first call builds caches that no user should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
 _GONE = 499
+# Values of an answer, a label or a number each: beyond the first it is refused, beyond the second written in a thread.
+_VALUES = 2**20
+_INLINE_VALUES = 4096
+# Probabilities of a request: the rows of its texts take four bytes for each.
+_PROBABILITIES = 2**24
 
 
 class TextClassifier(Model):  # type: ignore[misc]
@@ -57,6 +63,10 @@ class TextClassifier(Model):  # type: ignore[misc]
         self.metrics.serves(found.digest, self.classifier.precision)
         self._labels = found.spec.labels
         self._live = LiveClassifier(self.classifier, limits, self.metrics)
+        # A text has one token at least.
+        self._most = max(1, min(limits.queue_tokens, _PROBABILITIES // len(self._labels)))
+        # One for all: what reads and writes JSON does not let go of the interpreter, and two would take it by turns.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
 
     def warm_up(self) -> None:
         """Answer on every lane; ready is true only after that."""
@@ -79,6 +89,7 @@ class TextClassifier(Model):  # type: ignore[misc]
     def stop(self) -> None:
         """Let running work end."""
         self.ready = False
+        self._thread.shutdown()
         self._live.close()
 
     def get_input_types(self) -> list[dict[str, Any]]:
@@ -93,7 +104,8 @@ class TextClassifier(Model):  # type: ignore[misc]
         """Answer a V1 body with a V1 body; `deadline` is the header of a gateway that has one."""
         return await self._answer(
             "v1",
-            lambda: read_v1(body),
+            len(body),
+            lambda: read_v1(body, self._most),
             deadline,
             lambda asked, rows: v1_answer(asked, self._labels, rows, self.version),
         )
@@ -102,30 +114,26 @@ class TextClassifier(Model):  # type: ignore[misc]
         """Answer a V2 body with a V2 body and the length of its JSON part, none where all of it is JSON."""
         return await self._answer(
             "v2",
-            lambda: read_v2(body, json_length),
+            len(body),
+            lambda: read_v2(body, json_length, self._most),
             deadline,
             lambda asked, rows: v2_answer(asked, self._labels, rows, self.name, self.version),
         )
 
-    async def __call__(
-        self, body: InferRequest, headers: dict[str, str] | None = None, verb: InferenceVerb = InferenceVerb.PREDICT
-    ) -> tuple[Any, dict[str, str]]:
-        """Answer a gRPC request: KServe's own HTTP routes, which call this with other verbs, are not reached.
-
-        Raises:
-            Refusal: there is no answer.
-        """
-        answer = await self._answer(
+    async def answer_grpc(self, message: bytes) -> bytes:
+        """Answer a ModelInferRequest with a ModelInferResponse, both as they are on the wire."""
+        return await self._answer(
             "grpc",
-            lambda: read_grpc(body),
+            len(message),
+            lambda: read_grpc(message, self.name, self._most),
             None,  # gRPC cancels a call whose deadline has passed
-            lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version),
+            lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version).SerializeToString(),
         )
-        return answer, {}
 
     async def _answer(
         self,
         protocol: str,
+        size: int,
         read: Callable[[], Question],
         deadline: bytes | None,
         write: Callable[[Question, NDArray[np.float32]], Answer],
@@ -138,9 +146,15 @@ class TextClassifier(Model):  # type: ignore[misc]
         started = perf_counter()
         status = 200
         try:
-            question = read()
+            question = await self._done(size > SMALL, read)
+            values = question.values(len(self._labels))
+            if values > _VALUES:
+                raise TooLarge(
+                    f"the answer would have over {_VALUES} values: send fewer texts, or ask for less of each"
+                )
             seconds = min((limit for limit in (read_deadline(deadline), question.timeout) if limit), default=None)
-            return write(question, await self._live.probabilities(question.texts, seconds))
+            rows = await self._live.probabilities(question.texts, seconds, perf_counter() - started)
+            return await self._done(values > _INLINE_VALUES, write, question, rows)
         except InternalError as error:
             status = error.status
             _log_failure(protocol, error.__cause__ or error)
@@ -157,6 +171,12 @@ class TextClassifier(Model):  # type: ignore[misc]
             raise InternalError("internal error: the server's log says what broke") from error
         finally:
             self.metrics.request(protocol, status, perf_counter() - started)
+
+    async def _done(self, apart: bool, do: Callable[..., Answer], *args: Any) -> Answer:
+        """Do something here, or in a thread where it takes long."""
+        if not apart:
+            return do(*args)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, do, *args)
 
 
 def _log_failure(protocol: str, error: BaseException) -> None:

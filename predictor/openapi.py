@@ -6,7 +6,7 @@ Written by hand, since KServe's own is of routes that are never reached. A test 
 from collections.abc import Sequence
 from typing import Any
 
-from predictor.protocol import DEADLINE_HEADER, OUTPUTS
+from predictor.protocol import DEADLINE_HEADER, ID_CHARACTERS, OUTPUTS, RANK
 
 Schema = dict[str, Any]
 
@@ -46,7 +46,7 @@ _RETRY_AFTER: Schema = {
 _ERRORS = {
     400: "The request is malformed, or texts are empty after cleaning; the sentence says where, and what to send.",
     408: "The request did not arrive whole in time.",
-    413: "The body is too long, or has more tokens than the queue ever holds, or its answer too many probabilities.",
+    413: "The body is too long, has more texts or tokens than the queue ever holds, or asks for too long an answer.",
     415: "The body is compressed.",
     429: "The queue is full.",
     431: "The URL and the headers are too long.",
@@ -176,7 +176,11 @@ def _schemas(labels: Sequence[str]) -> dict[str, Schema]:
     nested: Schema = {"$ref": "#/components/schemas/Texts"}
     binary_size: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "Where its bytes follow the JSON."}
     tensor = _object(
-        {"name": {"const": "text"}, "datatype": {"const": "BYTES"}, "shape": _array({"type": "integer", "minimum": 0})},
+        {
+            "name": {"const": "text"},
+            "datatype": {"const": "BYTES"},
+            "shape": {**_array({"type": "integer", "minimum": 0}), "maxItems": RANK},
+        },
         {"data": nested, "parameters": _open({"binary_data_size": binary_size})},
         closed=False,
     )
@@ -212,8 +216,8 @@ def _schemas(labels: Sequence[str]) -> dict[str, Schema]:
         "V2Request": _object(
             {"inputs": {**_array(tensor), "minItems": 1, "maxItems": 1}},
             {
-                "id": {"type": ["string", "null"]},
-                "outputs": {"type": ["array", "null"], "items": output},
+                "id": {"type": ["string", "null"], "maxLength": ID_CHARACTERS},
+                "outputs": {"type": ["array", "null"], "items": output, "maxItems": len(OUTPUTS)},
                 "parameters": _open({**_PARAMETERS, "binary_data_output": _FLAG}),
             },
             closed=False,

@@ -13,21 +13,32 @@ from numpy.typing import NDArray
 
 from predictor.protocol import TOP, Question
 
+_SOME = 2048
+
 
 def v1_answer(question: Question, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
     """Return the V1 body: a prediction for each instance, in order, with the best `top_k` if they were asked for."""
+    # Some at a time: an answer is a hundred times as large while it is made of Python's objects.
+    parts = [
+        orjson.dumps(_predictions(question.top_k, labels, rows[start : start + _SOME]))[1:-1]
+        for start in range(0, len(rows), _SOME)
+    ]
+    return b'{"predictions":[%b],"model_version":%b}' % (b",".join(parts), orjson.dumps(version))
+
+
+def _predictions(top_k: int | None, labels: Sequence[str], rows: NDArray[np.float32]) -> list[dict[str, Any]]:
     best, confidence = rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()
     predictions: list[dict[str, Any]] = [
         {"label": labels[top], "confidence": value} for top, value in zip(best, confidence, strict=True)
     ]
-    if question.top_k:
-        order = top(rows, question.top_k)
+    if top_k:
+        order = top(rows, top_k)
         values = np.take_along_axis(rows, order, axis=1)
         for prediction, places, scores in zip(predictions, order.tolist(), values.tolist(), strict=True):
             prediction["top_k"] = [
                 {"label": labels[place], "confidence": score} for place, score in zip(places, scores, strict=True)
             ]
-    return orjson.dumps({"predictions": predictions, "model_version": version})
+    return predictions
 
 
 def top(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:

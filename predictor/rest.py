@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from predictor.bounds import Held
 from predictor.errors import Compressed, EmptyTexts, NotNow, NotServed, Overloaded, Refusal, TooLarge, WrongMethod
 from predictor.model import TextClassifier
 from predictor.protocol import DEADLINE_HEADER
@@ -20,8 +21,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-# Bodies of the greatest length that may be held at a time; memory stays bounded however many callers send.
-_BODIES = 16
+# Bytes of an answer that are written at a time: the next are written when the caller has taken most of these.
+_PIECE = 65_536
 # A body that is too long is read to its end, so that the caller gets to read why; up to so many times the bound.
 _PATIENCE = 8
 _JSON = (b"content-type", b"application/json")
@@ -40,13 +41,16 @@ class FrontDoor:
         app: KServe's application.
         model: what answers.
         limit: the most bytes of a body.
+        requests: counts the bodies that are not answered yet.
+        answers: counts the answers that are not written yet.
     """
 
-    def __init__(self, app: Any, model: TextClassifier, limit: int) -> None:
+    def __init__(self, app: Any, model: TextClassifier, limit: int, requests: Held, answers: Held) -> None:
         self._app = app
         self._model = model
         self._limit = limit
-        self._held = 0
+        self._requests = requests
+        self._answers = answers
         self._routes = {
             f"/v1/models/{model.name}:predict": ("v1", self._v1),
             f"/v2/models/{model.name}/infer": ("v2", self._v2),
@@ -60,15 +64,17 @@ class FrontDoor:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         extra: Headers = []
         status = 200
+        held = 0
         try:
             if scope["method"] != "POST":
                 raise WrongMethod(f"{scope['path']} is not asked with {scope['method']}: send a POST")
             answer, extra = await self._answer(scope["path"], headers, receive)
+            held = len(answer)
+            self._answers.take(held)
         except Gone:
             return
         except Refusal as refusal:
-            status, answer = refusal.status, _error(refusal)
-            extra.append(_JSON)
+            status, answer, extra = refusal.status, _error(refusal), [_JSON]
             if isinstance(refusal, NotNow):
                 extra.append((b"retry-after", str(refusal.retry_after).encode()))
             if status == 405:
@@ -78,8 +84,13 @@ class FrontDoor:
         if (request_id := headers.get(b"x-request-id")) is not None:
             extra.append((b"x-request-id", request_id))
         extra.append((b"content-length", str(len(answer)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": extra})
-        await send({"type": "http.response.body", "body": answer})
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": extra})
+            for start in range(0, len(answer), _PIECE):
+                more = start + _PIECE < len(answer)
+                await send({"type": "http.response.body", "body": answer[start : start + _PIECE], "more_body": more})
+        finally:
+            self._answers.give(held)
 
     def _takes(self, method: str, path: str) -> bool:
         return path in self._routes or (method == "POST" and not path.startswith("/v2/repository/"))
@@ -135,15 +146,15 @@ class FrontDoor:
                     continue
                 parts.append(part)
                 held += len(part)
-                self._held += len(part)
-                if self._held > _BODIES * self._limit:
-                    full = Overloaded("the server holds all the requests it can: send the request again in 1 s", 1)
-                    raise self._counted(protocol, full)
+                try:
+                    self._requests.take(len(part))
+                except Overloaded as full:
+                    raise self._counted(protocol, full) from None
             if size > self._limit:
                 raise self._counted(protocol, too_large)
             yield b"".join(parts)
         finally:
-            self._held -= held
+            self._requests.give(held)
 
     def _counted(self, protocol: str, refusal: Refusal) -> Refusal:
         """Count a refusal that the model does not hear of."""

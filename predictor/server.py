@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from predictor.model import TextClassifier
 
 GRACE_SECONDS = 30
+# Bodies and gRPC messages of the greatest length that may be held at a time, and bytes of answers: memory stays bounded
+# however many callers send, and however many do not read.
+BODIES = 16
+ANSWER_BYTES = 128 * 2**20
 
 
 def serve(
@@ -108,18 +113,19 @@ def _import_kserve() -> None:
 
 def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Limits) -> Any:
     import kserve.model_server
-    import kserve.protocol.grpc.server
     from kserve import ModelServer
     from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from starlette.exceptions import HTTPException
 
+    from predictor.bounds import Held
     from predictor.connections import Connection
     from predictor.openapi import document
     from predictor.rest import FrontDoor
-    from predictor.rpc import Refusals
+    from predictor.rpc import RpcServer
 
+    requests, answers = Held(BODIES * limits.body_bytes), Held(ANSWER_BYTES)
     page = document(model.name, model.version, model.classifier.labels)
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
@@ -127,6 +133,15 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             """Say ready when every model is; kserve always says so."""
             models = self.model_registry.get_models()
             return bool(models) and all([await self.model_registry.is_model_ready(name) for name in models])
+
+        async def model_ready(self, model_name: str) -> bool:
+            return bool(await super().model_ready(_short(model_name)))
+
+        async def model_metadata(self, model_name: str) -> Any:
+            return await super().model_metadata(_short(model_name))
+
+        async def get_model(self, name: str) -> Any:
+            return await super().get_model(_short(name))
 
     class ClosedRepository(ModelRepositoryExtension):  # type: ignore[misc]
         """One bundle a process: nobody loads another over the network, or takes this one away."""
@@ -145,7 +160,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             """
             super().setup_event_loop()
             uvicorn = self._rest_server._server
-            uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes)
+            uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes, requests, answers)
             uvicorn.config.http = Connection
             uvicorn.config.proxy_headers = False  # nobody asks where a caller is
             # With a handler uvicorn makes a line of each request ready, also where its level throws it away.
@@ -164,6 +179,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
                 return
 
             async def drain() -> None:
+                await self._grpc_server.say_stopping()
                 try:
                     await asyncio.wait_for(model.drain(), GRACE_SECONDS)
                 except TimeoutError:
@@ -185,9 +201,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     app = kserve.model_server.app
     app.openapi = lambda: page
     app.add_exception_handler(HTTPException, _not_found)
-    # KServe makes its gRPC server with an interceptor of its own choice.
-    kserve.protocol.grpc.server.ExceptionToStatusInterceptor = Refusals
-    kserve.model_server.args.grpc_max_receive_message_length = limits.body_bytes
+    kserve.model_server.GRPCServer = partial(RpcServer, model=model, limits=limits, requests=requests, answers=answers)
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
     server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)
@@ -207,6 +221,11 @@ async def _not_found(request: Any, error: Any) -> Any:
 
     what = f"{request.method} {request.url.path[:200]} is not served: /docs lists what is"
     return JSONResponse({"error": what}, error.status_code, error.headers)
+
+
+def _short(name: str) -> str:
+    """Return a model's name, or the start of what is too long for one: KServe's refusals repeat it."""
+    return name[:200]
 
 
 def _caused_by(record: logging.LogRecord, kinds: tuple[type[Exception], ...]) -> bool:

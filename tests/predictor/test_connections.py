@@ -212,3 +212,76 @@ def test_a_server_that_stops_does_not_wait_for_half_a_request() -> None:
             assert (await answer_of(whole))[2] == b"hold"
 
     played(script)
+
+
+@pytest.mark.parametrize("size", [66_000, 180_000])
+@pytest.mark.parametrize("piece", [50_000, 200_000])
+def test_a_long_head_is_refused_wherever_its_pieces_begin_and_end(size: int, piece: int) -> None:
+    long = b"x" * size
+    chunked = POST.replace(b"content-length: 4", b"transfer-encoding: chunked")
+    heads = [
+        b"GET /%b HTTP/1.1\r\nhost: m\r\n\r\n" % long,
+        b"GET / HTTP/1.1\r\nhost: m\r\nx-long: %b\r\n\r\n" % long,
+        b"GET / HTTP/1.1\r\nhost: m\r\n%b\r\n" % (b"a: bcdef\r\n" * (size // 9)),
+        chunked + b"0\r\nx-long: %b\r\n\r\n" % long,
+        chunked + b"4;" + long * 8,  # without end: more than is read at a time
+    ]
+
+    async def script(app: Application, connect: Any, state: ServerState) -> None:
+        for head in heads:
+            async with opened(connect) as (reader, writer):
+                for start in range(0, len(head), piece):
+                    writer.write(head[start : start + piece])
+                    await asyncio.sleep(0)
+                status, sentence = await refused(reader)
+                assert status == 431 and "65536 bytes" in sentence
+        async with opened(connect) as (reader, writer):
+            writer.write(POST + b"abcd" + b"GET /%b HTTP/1.1\r\nhost: m\r\n\r\n" % (b"x" * 60_000))
+            assert [(await answer_of(reader))[2] for _ in range(2)] == [b"abcd", b""]
+
+    played(script)
+
+
+def test_of_thousands_of_requests_in_one_piece_some_are_answered() -> None:
+    async def script(app: Application, connect: Any, state: ServerState) -> None:
+        async with opened(connect) as (reader, writer):
+            writer.write((POST + b"abcd") * 3000)
+            answers = (await reader.read()).split(b"HTTP/1.1 200")[1:]
+            assert len(answers) == 65 and all(answer.endswith(b"abcd") for answer in answers)
+
+    played(script)
+
+
+@pytest.mark.parametrize("more", [b"", b"connection: close\r\n"])
+def test_a_caller_that_reads_no_answers_is_let_go(more: bytes) -> None:
+    async def script(app: Application, connect: Any, state: ServerState) -> None:
+        body = b"x" * 8_000_000
+        async with opened(connect) as (reader, writer):
+            writer.transport.pause_reading()
+            writer.write(b"POST /a HTTP/1.1\r\nhost: m\r\n%bcontent-length: %d\r\n\r\n%b" % (more, len(body), body))
+            await until(lambda: app.reading > 10)
+            await until(lambda: not state.connections)
+            writer.transport.resume_reading()
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await answer_of(reader)
+
+    played(script, seconds=0.4)
+
+
+def test_a_caller_that_reads_slowly_gets_all_of_its_answer() -> None:
+    async def script(app: Application, connect: Any, state: ServerState) -> None:
+        body = b"x" * 8_000_000
+        async with opened(connect) as (reader, writer):
+            writer.write(b"POST /a HTTP/1.1\r\nhost: m\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            await reader.readuntil(b"\r\n\r\n")
+            (connection,) = state.connections
+            assert isinstance(connection, Connection)
+            got = 0
+            while got < len(body):
+                left = connection.transport.get_write_buffer_size()
+                while got < len(body) and connection.transport.get_write_buffer_size() >= left:
+                    got += len(await reader.read(400_000))
+                connection._undelivered()  # as if its time were over again and again
+            assert got == len(body)
+
+    played(script)

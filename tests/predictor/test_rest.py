@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from predictor.bounds import Held
 from predictor.errors import BadRequest, Draining, InternalError, Overloaded, TooLate
 from predictor.rest import FrontDoor, Message
 
@@ -46,9 +47,9 @@ async def kserve(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"kserve's"})
 
 
-def doored(limit: int = 1000) -> tuple[FrontDoor, FakeModel]:
+def doored(limit: int = 1000, answers: int = 10_000) -> tuple[FrontDoor, FakeModel]:
     model: Any = FakeModel()
-    return FrontDoor(kserve, model, limit), model
+    return FrontDoor(kserve, model, limit, Held(16 * limit), Held(answers)), model
 
 
 def asked(door: FrontDoor, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
@@ -58,7 +59,7 @@ def asked(door: FrontDoor, *requests: tuple[str, str, dict[str, Any]]) -> list[h
             return [await client.request(method, path, **more) for method, path, more in requests]
 
     responses = asyncio.run(ask())
-    assert door._held == 0
+    assert door._requests.bytes == door._answers.bytes == 0
     return responses
 
 
@@ -154,7 +155,7 @@ def called(door: FrontDoor, scope: dict[str, Any], *messages: Message) -> list[M
         sent.append(message)
 
     asyncio.run(asyncio.wait_for(door(scope, script_of(*messages), send), 10))
-    assert door._held == 0
+    assert door._requests.bytes == door._answers.bytes == 0
     return sent
 
 
@@ -204,7 +205,7 @@ def test_bodies_are_held_up_to_a_bound() -> None:
             return sorted(await asyncio.gather(*tasks))
 
     assert asyncio.run(flood()) == [200] * 16 + [429] * 4
-    assert door._held == 0
+    assert door._requests.bytes == door._answers.bytes == 0
 
 
 def test_the_gateways_deadline_is_handed_on() -> None:
@@ -220,5 +221,44 @@ def test_websockets_and_lifespan_are_kserves() -> None:
         seen.append(scope["type"])
 
     model: Any = SimpleNamespace(name="m")
-    called(FrontDoor(app, model, 10), {"type": "lifespan"})
+    called(FrontDoor(app, model, 10, Held(160), Held(160)), {"type": "lifespan"})
     assert seen == ["lifespan"]
+
+
+def test_answers_are_held_up_to_a_bound_until_they_are_read() -> None:
+    door, _ = doored(answers=100)
+
+    async def flood() -> list[int]:
+        statuses: list[int] = []
+        read = asyncio.Event()
+
+        async def ask() -> None:
+            async def send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                    await read.wait()
+
+            await door(scope_of(), script_of({"type": "http.request", "body": b"x"}), send)
+
+        asked = [asyncio.create_task(ask()) for _ in range(12)]
+        while len(statuses) < 12:
+            await asyncio.sleep(0)
+        read.set()
+        await asyncio.gather(*asked)
+        return sorted(statuses)
+
+    refused = 12 - 100 // len(b'{"length": 1}')
+    assert asyncio.run(flood()) == [200] * (12 - refused) + [429] * refused
+    assert door._answers.bytes == 0
+
+
+def test_a_long_answer_is_written_in_pieces() -> None:
+    door, model = doored(answers=10**6)
+
+    async def long(body: bytes, deadline: bytes | None) -> bytes:
+        return b"0123456789" * 20_000
+
+    model.answer_v1 = long  # type: ignore[method-assign]
+    _, *parts = called(door, scope_of(), {"type": "http.request", "body": b"x"})
+    assert b"".join(part["body"] for part in parts) == b"0123456789" * 20_000
+    assert [part["more_body"] for part in parts] == [True] * 3 + [False]

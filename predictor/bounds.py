@@ -1,0 +1,137 @@
+"""What is looked at before a request is read: reading costs time and memory for each value, however small.
+
+The parsers of JSON and protobuf keep the interpreter to themselves until they are done, so a request with millions of
+empty values would stop everybody else's. Counting takes a fraction of it, and ends where there is too much.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from predictor.errors import BadRequest, Overloaded, TooLarge
+
+SMALL = 32_768
+"""Bytes of a request that is read on the spot: what it holds, it takes a few milliseconds at most."""
+# Values, and bytes of a gRPC message, that a request may have beside those that its texts need.
+_SPARE_VALUES = 4096
+_SPARE_BYTES = 65_536
+
+# The fields of a ModelInferRequest that hold texts, by number: inputs, their contents, and strings there; raw contents.
+_TEXTS: dict[int, Any] = {5: {5: {8: None}}, 7: None}
+
+
+class Held:
+    """Bytes of requests or answers that are held for callers of all protocols, up to a bound.
+
+    Args:
+        limit: the most bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.bytes = 0
+
+    def take(self, size: int) -> None:
+        """Hold more; whoever takes gives back, also what is refused.
+
+        Raises:
+            Overloaded: it is too much.
+        """
+        self.bytes += size
+        if self.bytes > self._limit:
+            raise Overloaded("the server holds all the requests it can: send the request again in 1 s", 1)
+
+    def give(self, size: int) -> None:
+        """Hold less."""
+        self.bytes -= size
+
+
+def check_json(body: bytes, texts: int) -> None:
+    """Refuse a body that has more values than so many texts need.
+
+    Raises:
+        TooLarge: it does.
+    """
+    if len(body) <= SMALL or _few_values(body, texts):
+        return
+    # What was counted may be in the texts: look again without them.
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 4 * (texts + _SPARE_VALUES) or not _few_values(b"".join(bare.split(b'"')[::2]), texts):
+        raise TooLarge(f"the body has more values than {texts} texts need: send its texts in several requests")
+
+
+def _few_values(body: bytes, texts: int) -> bool:
+    """Say whether the signs that stand between values are not too many for {"text": "a text"}, so many times."""
+    names = body.count(b":")
+    signs = names + sum(map(body.count, (b",", b"[", b"{")))
+    return names <= texts + _SPARE_VALUES and signs <= 3 * texts + _SPARE_VALUES
+
+
+def check_message(message: bytes, texts: int) -> None:
+    """Refuse a ModelInferRequest with more than so many texts, or with much beside them.
+
+    Raises:
+        TooLarge: it is so.
+        BadRequest: it is no message at all.
+    """
+    if len(message) <= SMALL:
+        return
+    left = [texts, _SPARE_BYTES]
+    _spend(message, 0, len(message), _TEXTS, left)
+
+
+def _spend(message: bytes, at: int, end: int, fields: dict[int, Any], left: list[int]) -> None:
+    """Take the fields between two places off what is left of texts and of other bytes."""
+    for number, start, stop in _fields(message, at, end):
+        if fields.get(number, fields) is None:
+            left[0] -= 1
+        elif number in fields:
+            left[1] -= 2
+            _spend(message, start, stop, fields[number], left)
+        else:
+            left[1] -= stop - start + 2
+        if left[0] < 0:
+            raise TooLarge("the message has too many texts: send them in several requests")
+        if left[1] < 0:
+            raise TooLarge(
+                f"the message has over {_SPARE_BYTES} bytes beside its texts: send no more than is asked for"
+            )
+
+
+def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the number of each field, and where its value starts and stops."""
+    while at < end:
+        key, at = _varint(message, at, end)
+        match key & 7:
+            case 0:
+                stop = _varint(message, at, end)[1]
+            case 1:
+                stop = at + 8
+            case 2:
+                size, at = _varint(message, at, end)
+                stop = at + size
+            case 5:
+                stop = at + 4
+            case _:
+                raise _no_message()
+        if stop > end:
+            raise _no_message()
+        yield key >> 3, at, stop
+        at = stop
+
+
+def _varint(message: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return the number that starts at a place, and where it stops."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            break
+        byte = message[at]
+        number |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return number, at
+    raise _no_message()
+
+
+def _no_message() -> BadRequest:
+    return BadRequest("the message is no ModelInferRequest: make it from grpc_predict_v2.proto")
