@@ -12,7 +12,7 @@ export IMAGE_PREFIX ?= pigeonhole
 export TAG ?= 0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve lint format mlflow clean test-images images manifests test-cluster bench-judge
+.PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve bench-bounds lint format mlflow clean test-images images manifests test-cluster bench-judge
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-serve-soak: $(STAMP) ## serve for ten minutes at 80% of what can be done: 
 
 bench-serve-curve: $(STAMP) ## throughput and latency from 1 to 256 clients, for the knobs of autoscaling
 	@$(BIN)/python -m tests.benchmarks.serve_curve $(BENCH_SERVE)
+
+bench-bounds: $(STAMP) ## measure what hostile requests cost everybody else: health's worst time and memory
+	@$(BIN)/python -m tests.benchmarks.bounds $(and $(BUNDLE),--bundle $(BUNDLE))
 
 bench-judge: $(STAMP) ## measure how surely a bad canary is taken back and an equal one promoted
 	@$(BIN)/python -m tests.benchmarks.judge $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))

@@ -74,6 +74,10 @@ def binary(count: int) -> tuple[bytes, str]:
     return head + raw, str(len(head))
 
 
+def read_asked(asked: tuple[bytes, str | None]) -> Question:
+    return read_v2(asked[0], asked[1], MOST)
+
+
 def plain(body: bytes) -> tuple[bytes, None]:
     return body, None
 
@@ -88,22 +92,22 @@ GROWING: dict[str, tuple[Callable[[Any], Question], Callable[[int], Any]]] = {
         lambda n: json.dumps({"instances": ["a"], "parameters": {str(i): i for i in range(n)}}).encode(),
     ),
     "v1 one value": (lambda body: read_v1(body, MOST), lambda n: json.dumps({"instances": [1, "a" * n]}).encode()),
-    "v2 dimensions": (lambda asked: read_v2(*asked, MOST), lambda n: plain(v2(shape=[2**62] * n))),
-    "v2 nested lists": (lambda asked: read_v2(*asked, MOST), lambda n: plain(v2(data=[[[]]] * n))),
-    "v2 texts": (lambda asked: read_v2(*asked, MOST), lambda n: plain(v2(shape=[n], data=["a"] * n))),
+    "v2 dimensions": (read_asked, lambda n: plain(v2(shape=[2**62] * n))),
+    "v2 nested lists": (read_asked, lambda n: plain(v2(data=[[[]]] * n))),
+    "v2 texts": (read_asked, lambda n: plain(v2(shape=[n], data=["a"] * n))),
     "v2 outputs": (
-        lambda asked: read_v2(*asked, MOST),
+        read_asked,
         lambda n: plain(json.dumps({**json.loads(v2()), "outputs": [{"name": "label"}] * n}).encode()),
     ),
     "v2 id": (
-        lambda asked: read_v2(*asked, MOST),
+        read_asked,
         lambda n: plain(json.dumps({**json.loads(v2()), "id": "x" * n}).encode()),
     ),
-    "v2 datatype": (lambda asked: read_v2(*asked, MOST), lambda n: plain(v2(datatype=["x" * n, [["y"] * n]]))),
-    "v2 size": (lambda asked: read_v2(*asked, MOST), lambda n: plain(v2(parameters={"binary_data_size": ["x"] * n}))),
-    "v2 names": (lambda asked: read_v2(*asked, MOST), lambda n: plain(v2(name="x" * n))),
-    "binary tensors": (lambda asked: read_v2(*asked, MOST), many_tensors),
-    "binary texts": (lambda asked: read_v2(*asked, MOST), binary),
+    "v2 datatype": (read_asked, lambda n: plain(v2(datatype=["x" * n, [["y"] * n]]))),
+    "v2 size": (read_asked, lambda n: plain(v2(parameters={"binary_data_size": ["x"] * n}))),
+    "v2 names": (read_asked, lambda n: plain(v2(name="x" * n))),
+    "binary tensors": (read_asked, many_tensors),
+    "binary texts": (read_asked, binary),
     "grpc dimensions": (lambda sent: read_grpc(sent, "toy", MOST), lambda n: message(shape=[2**62] * n)),
     "grpc tensors": (lambda sent: read_grpc(sent, "toy", MOST), lambda n: message(inputs=[Tensor()] * n)),
     "grpc texts": (lambda sent: read_grpc(sent, "toy", MOST), lambda n: message(shape=[n], texts=[b"a"] * n)),
@@ -164,12 +168,13 @@ def test_what_may_be_asked_is_read_up_to_its_bound() -> None:
     encoded = [text.encode() for text in texts]
     assert read_grpc(message(shape=shape, texts=encoded, id="i" * ID_CHARACTERS), "toy", MOST).texts == texts
     assert read_grpc(message(texts=[b"x" * 200_000]), "toy", MOST).texts == ["x" * 200_000]
-    for read in (
+    too_many: list[Callable[[], Question]] = [
         lambda: read_v1(json.dumps({"instances": [*objects, "a"]}).encode(), MOST),
         lambda: read_v2(v2(shape=[MOST + 1], data=["a"] * (MOST + 1)), None, MOST),
-        lambda: read_v2(*binary(MOST + 1), MOST),
+        lambda: read_asked(binary(MOST + 1)),
         lambda: read_grpc(message(shape=[MOST + 1], texts=[b"a"] * (MOST + 1)), "toy", MOST),
-    ):
+    ]
+    for read in too_many:
         with pytest.raises(TooLarge):
             read()
 
