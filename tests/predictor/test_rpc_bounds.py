@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,22 +75,6 @@ def test_messages_are_held_up_to_a_bound_and_others_are_told_to_come_again() -> 
 
     requests, answers = played(script)
     assert requests.bytes == answers.bytes == 0
-
-
-def test_messages_on_their_way_make_room_for_one_that_waits() -> None:
-    async def script(channel: Any, model: Echo, server: RpcServer) -> None:
-        async with AsyncExitStack() as stack:
-            slow = [channel.stream_unary(INFER)() for _ in range(16)]  # which send nothing
-            for call in slow:
-                stack.callback(call.cancel)
-                await call.wait_for_connection()
-            while len(server._door._large._open) < 16:
-                await asyncio.sleep(0.01)
-            assert await channel.unary_unary(INFER)(b"fast") == b"fast"
-            stub = health_pb2_grpc.HealthStub(channel)
-            assert (await stub.Check(health_pb2.HealthCheckRequest())).status == SERVING
-
-    played(script)
 
 
 def test_health_is_told_of_each_name_and_of_the_end() -> None:
