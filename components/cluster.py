@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from kubernetes.client.exceptions import ApiException
 from predictor.errors import InputError
 
 REQUEST_SECONDS = 30
+# An admission webhook or policy, and what is built into the API server, such as quotas and pod security.
+_ADMISSION = re.compile(r"denied (?:the )?request: *(.+)|is forbidden: (?!User )(.+)")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -57,6 +60,10 @@ def message_of(error: ApiException) -> str:
     return " ".join(str(text).split())[:300]
 
 
-def is_denied_by_webhook(error: ApiException) -> bool:
-    """Say whether an admission webhook refused an object, which is a 403 as well and has nothing to do with roles."""
-    return "denied the request" in message_of(error)
+def refusal_of(error: ApiException) -> str:
+    """Return the words of what refused an object at its admission; empty where the account lacks a permission.
+
+    Both are answered with 403.
+    """
+    found = _ADMISSION.search(message_of(error)) if error.status == 403 else None
+    return next(filter(None, found.groups())) if found else ""

@@ -23,6 +23,9 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 
+# What the rollout notes for itself.
+_UNSHOWN = ("judged_since", "looked", "canary_predictor", "stable_predictor", "running", "min_replicas", "max_replicas")
+
 Name = Annotated[str, typer.Argument(help="The InferenceService.")]
 Namespace = Annotated[
     str,
@@ -177,10 +180,10 @@ Example:
 def promote(name: Name, namespace: Namespace = "") -> None:
     """Promote."""
     from components.cluster import connect
-    from components.rollout import conduct
+    from components.rollout import endings
 
     with _on_stderr():
-        end = conduct.promote(connect(namespace), name)
+        end = endings.promote(connect(namespace), name)
     _finish(end)
 
 
@@ -204,11 +207,11 @@ def rollback(
 ) -> None:
     """Roll back."""
     from components.cluster import connect
-    from components.rollout import conduct
+    from components.rollout import endings
     from components.rollout.rollout import Phase
 
     with _on_stderr():
-        end = conduct.roll_back(connect(namespace), name, to)
+        end = endings.roll_back(connect(namespace), name, to)
     _print(_shown(asdict(end)))
     # A canary that was taken back is what was asked for; a return that was taken back is not.
     if end.phase is Phase.ROLLED_BACK and not end.judged:
@@ -229,12 +232,14 @@ def history(name: Name, namespace: Namespace = "") -> None:
     from components.cluster import connect
     from components.rollout.inference_service import read
     from components.rollout.record import load
+    from components.rollout.versions import version_at
 
     with _on_stderr():
         cluster = connect(namespace)
         service, record = read(cluster, name), load(cluster, name)
+        serves = version_at(service.uri).name
     # A version may have come back; its last entry is the one that serves.
-    serving = max((place for place, e in enumerate(record.history) if e.version.uri == service.uri), default=None)
+    serving = max((place for place, e in enumerate(record.history) if e.version.name == serves), default=None)
     rows = [
         {
             "version": entry.version.name,
@@ -291,7 +296,7 @@ def _finish(end: Any) -> None:
 
 def _shown(rollout: dict[str, Any]) -> dict[str, Any]:
     times = {key: _time(rollout[key]) for key in ("started", "since")}
-    return {**{k: v for k, v in rollout.items() if k != "judged_since"}, **times}
+    return {**{k: v for k, v in rollout.items() if k not in _UNSHOWN}, **times}
 
 
 def _time(seconds: float) -> str:

@@ -123,11 +123,11 @@ def training(
 
     # Whatever becomes of the judge, no half rollout is left. KFP has exit handlers in the outermost scope only, so this
     # one runs where there is nothing to roll out, too.
-    ended = end_rollout(service=service, namespace=namespace).set_display_name("End rollout")
+    ended = end_rollout(service=service, pipeline_run=run, namespace=namespace).set_display_name("End rollout")
     with dsl.ExitHandler(ended, name="rollout"), dsl.If(service != ""):
         begun = start_rollout(
-            service=service, bundle_uri=registered["bundle_uri"], passed=verdict["passed"], namespace=namespace,
-            settings=rollout,
+            service=service, bundle_uri=registered["bundle_uri"], pipeline_run=run, passed=verdict["passed"],
+            namespace=namespace, settings=rollout,
         ).set_display_name("Roll out")  # fmt: skip
         judge_rollout(
             service=service, version=begun.output, prometheus=prometheus, pipeline_run=run, namespace=namespace,

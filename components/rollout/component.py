@@ -11,6 +11,7 @@ from components import STEPS_IMAGE
 def start_rollout(
     service: str,
     bundle_uri: str,
+    pipeline_run: str,
     passed: bool = True,
     namespace: str = "",
     settings: Dict[str, float] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
@@ -20,6 +21,7 @@ def start_rollout(
     Args:
         service: the InferenceService.
         bundle_uri: the bundle's address, as the register step says it.
+        pipeline_run: id of the pipeline run, to which the rollout belongs.
         passed: what the gate said; a bundle that did not pass is not rolled out.
         namespace: where the service is; empty for the step's own.
         settings: how it is judged, by name: interval and deadline in seconds, step_weight and max_weight in percent,
@@ -36,7 +38,7 @@ def start_rollout(
     from components.termination import one_sentence
 
     with one_sentence():
-        record = start(connect(namespace), service, bundle_uri, Settings.named(settings))
+        record = start(connect(namespace), service, bundle_uri, Settings.named(settings), owner=pipeline_run)
     assert record.rollout is not None
     return record.rollout.canary.name
 
@@ -58,7 +60,7 @@ def judge_rollout(
         service: the InferenceService.
         version: what start_rollout returned; nothing is judged where that is nothing.
         prometheus: address of the Prometheus that has the predictors' metrics.
-        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
+        pipeline_run: id of the pipeline run, which ties the steps to one MLflow run; only its own rollout is judged.
         namespace: where the service is; empty for the step's own.
         selector: PromQL label matchers of the service's metrics; empty for its namespace and model_name.
         golden: texts that both versions are asked before the canary gets any traffic.
@@ -71,7 +73,7 @@ def judge_rollout(
 
     from components.cluster import connect
     from components.registry.tracking import tracked_step
-    from components.rollout.conduct import Evidence, conduct
+    from components.rollout.conduct import Evidence, Which, conduct
     from components.rollout.evidence import Prometheus, selector_of
     from components.rollout.golden import Golden
     from components.rollout.rollout import Phase
@@ -83,28 +85,30 @@ def judge_rollout(
     with one_sentence(), tracked_step("rollout", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         cluster = connect(namespace)
         where = Prometheus(prometheus, selector or selector_of(cluster.namespace, service))
-        end = conduct(cluster, service, Evidence(where, Golden(golden) if golden else None))
+        evidence = Evidence(where, Golden(golden) if golden else None)
+        end = conduct(cluster, service, evidence, which=Which(pipeline_run, version))
         step.headline(tags={"rollout": str(end.phase), "rollout_reasons": "; ".join(end.reasons)})
     return Judged(end.phase is Phase.PROMOTED, list(end.reasons))
 
 
 @dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
-def end_rollout(service: str, namespace: str = "") -> str:
+def end_rollout(service: str, pipeline_run: str, namespace: str = "") -> str:
     """Take back a canary that nobody judges any more: the exit of a pipeline, whatever became of it.
 
     Args:
         service: the InferenceService; empty where the pipeline rolls nothing out.
+        pipeline_run: id of the pipeline run; a rollout that another began is left alone.
         namespace: where it is; empty for the step's own.
 
     Returns:
-        Where the service's last rollout stands: promoted, rolled back, or nothing where there was none.
+        Where the run's rollout stands: promoted, rolled back, or nothing where there is none.
     """
     if not service:
         return ""
     from components.cluster import connect
-    from components.rollout.conduct import close
+    from components.rollout.endings import close
     from components.termination import one_sentence
 
     with one_sentence():
-        end = close(connect(namespace), service)
+        end = close(connect(namespace), service, pipeline_run)
     return str(end.phase) if end else ""

@@ -7,27 +7,20 @@ from dataclasses import dataclass, replace
 from components.cluster import Cluster
 from components.progress import say
 from components.rollout.evidence import NoEvidence, Prometheus
-from components.rollout.golden import Golden, objection
-from components.rollout.inference_service import (
-    Away,
-    Conflict,
-    Service,
-    available,
-    check_gateway,
-    patch,
-    read,
-    why_not_ready,
-)
+from components.rollout.golden import Golden, check_asked, objection
+from components.rollout.inference_service import Away, Conflict, Service, patch, read
 from components.rollout.judge import Verdict, judge
 from components.rollout.record import Record, load, save
-from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version, advance, applied, back, wanted
-from components.rollout.versions import check_bundle, version_at
+from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version
+from components.rollout.steps import advance, intervals
+from components.rollout.versions import check_bundle, predictor_name, version_at
+from components.rollout.wanted import applied, has_place, wanted
+from components.rollout.workloads import Deployed, check_gateway, deployed, deployment_name, why_not_ready, workload
 from predictor.errors import InputError
 
 # A canary gets ready within minutes, and KServe moves weights within seconds.
 _LOOK_SECONDS = 5.0
-_UNDOING = (Phase.ROLLING_BACK, Phase.RESTORING)
-_BY_HAND = "rolled back by hand"
+BY_HAND = "rolled back by hand"
 
 
 @dataclass(frozen=True)
@@ -47,31 +40,73 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Clock = Clock()) -> Record:
+CLOCK = Clock()
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which rollout of a service is meant; what is empty may be any."""
+
+    owner: str = ""
+    """The pipeline run that began it."""
+    version: str = ""
+    started: float = 0.0
+
+    def check(self, name: str, rollout: Rollout) -> None:
+        """Refuse a rollout that is another.
+
+        Raises:
+            InputError: it is.
+        """
+        known = (self.owner or rollout.owner, self.version or rollout.canary.name, self.started or rollout.started)
+        if known != (rollout.owner, rollout.canary.name, rollout.started):
+            raise InputError(
+                f"the last rollout of inferenceservice {name} is that of {rollout.canary.name}, which "
+                f"{_owner(rollout)} began, and not the one that is meant: see pigeonhole rollout history"
+            )
+
+
+def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Clock = CLOCK, owner: str = "") -> Record:
     """Put a bundle beside the one in service, without traffic.
 
     Asked again for the same bundle, it goes on where it was.
+
+    Args:
+        cluster: where.
+        name: the service.
+        uri: the bundle's address.
+        settings: how it is judged.
+        clock: the time.
+        owner: the pipeline run that begins it, which alone goes on with it; empty for a person, who goes on with any.
 
     Raises:
         InputError: there is no such service or bundle, another rollout goes on, or the cluster refuses.
     """
     version = version_at(uri)
     service, record = read(cluster, name), load(cluster, name)
-    if record.active and record.active.canary == version:
+    if record.active and record.active.canary.name == version.name:
+        if owner not in ("", record.active.owner):
+            raise InputError(busy(name, record.active))
         return settle(cluster, name)
     check_bundle(version)
-    if service.uri == uri:
-        raise InputError(f"inferenceservice {name} serves {version.name} already: there is nothing to roll out")
-    return _begin(cluster, service, record, version, settings, clock)
+    if version_at(service.uri).name == version.name:
+        moved = "" if service.uri == version.uri else f", from {service.uri}; to move it set storageUri"
+        raise InputError(f"inferenceservice {name} serves {version.name} already{moved}: there is nothing to roll out")
+    return begin(cluster, service, record, version, settings, clock, owner=owner)
 
 
-def _begin(
+def begin(
     cluster: Cluster, service: Service, record: Record, version: Version, settings: Settings, clock: Clock,
-    judged: bool = True,
+    judged: bool = True, owner: str = "",
 ) -> Record:  # fmt: skip
+    """Begin the rollout of a version that can be served, where none goes on.
+
+    Raises:
+        InputError: one goes on, the service is not fit for it, or the cluster refuses.
+    """
     name = service.name
     if record.active:
-        raise InputError(_busy(name, record.active))
+        raise InputError(busy(name, record.active))
     if service.canaries or service.percent is not None:
         raise InputError(
             f"inferenceservice {name} has a canary that no rollout of ours put there: remove spec.canary or "
@@ -79,14 +114,16 @@ def _begin(
         )
     if not service.ready:
         raise InputError(f"inferenceservice {name} is not ready, so nothing can be compared with it: mend it first")
+    now = clock.now()
+    rollout = Rollout(
+        version_at(service.uri), version, Phase.PREPARING, now, now, settings, judged, owner=owner,
+        stable_revision=str(service.revisions.get("latestRolledoutRevision", "")),
+        reasons=() if judged else (BY_HAND,),
+    )  # fmt: skip
     if service.standard:
         check_gateway(cluster, service)
-    now = clock.now()
-    revision = str(service.revisions.get("latestRolledoutRevision", ""))
-    rollout = Rollout(
-        version_at(service.uri), version, Phase.PREPARING, now, now, settings, judged, stable_revision=revision,
-        reasons=() if judged else (_BY_HAND,),
-    )  # fmt: skip
+        canary = predictor_name(service, cluster.namespace, version)
+        rollout = replace(_with_pods(cluster, service, rollout), canary_predictor=canary)
     try:
         save(cluster, service, record.with_rollout(rollout))
     except Conflict as error:
@@ -100,23 +137,46 @@ def _begin(
         raise
 
 
+def _with_pods(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
+    """Note what a Standard service has now of what a rollout changes for its time."""
+    stable = "" if has_place(rollout, service) else str(service.predictor.get("name") or "")
+    found = workload(cluster, deployment_name(service.name, stable))
+    return replace(
+        rollout, stable_predictor=stable, running=max(service.replicas, found.pods if found else 0),
+        min_replicas=service.predictor.get("minReplicas"), max_replicas=service.predictor.get("maxReplicas"),
+    )  # fmt: skip
+
+
 def settle(cluster: Cluster, name: str) -> Record:
     """Make the service what its record wants, which it is not after a kill between the two writes."""
     while True:
         # The service first: a record is written before the service it wants, so what is read after the service is at
         # least as new, and a patch by an older record would conflict.
         service, record = read(cluster, name), load(cluster, name)
-        change = record.rollout and wanted(record.rollout, service)
-        if not change:
-            return record
         try:
+            if record.active and service.standard and not record.active.running:
+                # An earlier release began it, which changed no replicas, and noted none.
+                save(cluster, service, record.with_rollout(_with_pods(cluster, service, record.active)))
+                continue
+            change = record.active and wanted(record.active, service, look(cluster, service, record.active))
+            if not change:
+                return record
             patch(cluster, service, change)
         except Conflict:
             continue
         return record
 
 
-def turn(cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock) -> Rollout:
+def look(cluster: Cluster, service: Service, rollout: Rollout) -> Deployed:
+    """Return what KServe has made of a service during a rollout, in Standard mode."""
+    if not service.standard or rollout.ended:
+        return Deployed()
+    return deployed(cluster, service, rollout.stable_predictor, rollout.predictor_name)
+
+
+def turn(
+    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock, which: Which = Which(), since: float = 0.0
+) -> Rollout:
     """Take the next step of a rollout, if it is time for one, and return where it stands.
 
     Args:
@@ -124,16 +184,19 @@ def turn(cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock) -
         name: the service.
         evidence: where to look; without it nothing is judged.
         clock: the time.
+        which: the rollout that is meant.
+        since: since when somebody looks; what was not looked at before says nothing against the canary.
 
     Raises:
-        InputError: there is no rollout, or the cluster refuses.
+        InputError: there is no such rollout, or the cluster refuses.
         Away: the API server does not answer.
     """
     record = settle(cluster, name)
     if record.rollout is None:
         raise InputError(f"inferenceservice {name} has no rollout: begin one with pigeonhole rollout start")
+    which.check(name, record.rollout)
     rollout, service = record.rollout, read(cluster, name)
-    following = advance(rollout, _seen(cluster, service, rollout, evidence, clock.now()))
+    following = advance(rollout, _seen(cluster, service, rollout, evidence, clock.now(), since))
     if following == rollout:
         return rollout
     if rollout.phase is Phase.PREPARING and following.phase is Phase.ROLLING_BACK and service.standard:
@@ -148,118 +211,46 @@ def turn(cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock) -
     return following
 
 
-def conduct(cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = Clock()) -> Rollout:
+def conduct(
+    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = CLOCK, which: Which = Which()
+) -> Rollout:
     """Take a rollout to its end, and return it.
 
     Raises:
-        InputError: there is none, or the cluster refuses.
+        InputError: there is none, it is not the one that is meant, or the cluster refuses.
     """
+    since = clock.now()
     while True:
         try:
-            rollout = turn(cluster, name, evidence, clock)
+            rollout = turn(cluster, name, evidence, clock, which, since)
         except Away as error:
             say(f"{error}; asking again")
         else:
             if rollout.ended:
                 return rollout
+            which = replace(which, version=rollout.canary.name, started=rollout.started)
         clock.sleep(_LOOK_SECONDS)
 
 
-def promote(cluster: Cluster, name: str, clock: Clock = Clock()) -> Rollout:
-    """Give the canary all traffic without more checks, and return the end of its rollout.
-
-    Raises:
-        InputError: none goes on, or the canary was never ready.
-    """
-    service, record = read(cluster, name), load(cluster, name)
-    rollout = record.active
-    if rollout is None:
-        raise InputError(f"inferenceservice {name} has no rollout under way: begin one with pigeonhole rollout start")
-    if rollout.phase is Phase.PREPARING and not applied(rollout, service):
-        raise InputError(f"the canary {rollout.canary.name} of {name} is not ready: promote it when it is")
-    if rollout.phase in (Phase.PREPARING, Phase.JUDGING):
-        decided = replace(rollout, phase=Phase.FILLING, since=clock.now(), reasons=("promoted by hand",))
-        try:
-            save(cluster, service, record.with_rollout(decided))
-        except Conflict:
-            return promote(cluster, name, clock)
-    return conduct(cluster, name, None, clock)
-
-
-def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = Clock()) -> Rollout:
-    """Take a canary back, or where none is there return to an earlier version, and return the end of it.
-
-    Args:
-        cluster: where.
-        name: the service.
-        to: the version; empty for the one that was in service before.
-        clock: the time.
-
-    Raises:
-        InputError: there is no such version, or its bundle is gone.
-    """
-    service, record = read(cluster, name), load(cluster, name)
-    if record.active and record.active.phase is Phase.PROMOTING:
-        conduct(cluster, name, None, clock)
-        service, record = read(cluster, name), load(cluster, name)
-    going = record.active
-    if going and to and to != going.stable.name:
-        raise InputError(_busy(name, going))
-    if going:
-        decided = going if going.phase in _UNDOING else back(going, clock.now(), _BY_HAND)
-    else:
-        version = _earlier(record, service, to)
-        check_bundle(version)
-        if service.standard or to or service.percent is not None:
-            _begin(cluster, service, record, version, Settings(), clock, judged=False)
-            return conduct(cluster, name, None, clock)
-        # Knative keeps the revision before this one, so traffic goes there first and the spec follows.
-        now = clock.now()
-        decided = Rollout(version, version_at(service.uri), Phase.ROLLING_BACK, now, now, reasons=(_BY_HAND,))
-    try:
-        save(cluster, service, record.with_rollout(decided))
-    except Conflict:
-        return roll_back(cluster, name, to, clock)
-    return conduct(cluster, name, None, clock)
-
-
-def close(cluster: Cluster, name: str, clock: Clock = Clock()) -> Rollout | None:
-    """Leave no half rollout: finish one that was decided, take back one that was not, and return the last one's end."""
-    record = settle(cluster, name)
-    if record.active and record.active.phase is not Phase.PROMOTING:
-        return roll_back(cluster, name, clock=clock)
-    return conduct(cluster, name, None, clock) if record.active else record.rollout
-
-
-def _earlier(record: Record, service: Service, to: str) -> Version:
-    served = [e.version for e in record.history if e.outcome in (Phase.PROMOTED, "found")]
-    known = {e.version.name: e.version for e in record.history}
-    others = [version for version in served if version.uri != service.uri]
-    if to and to not in known:
-        raise InputError(f"{to} is no version of {service.name}: choose one of {', '.join(known) or 'none so far'}")
-    if to and known[to].uri == service.uri:
-        raise InputError(f"inferenceservice {service.name} serves {to} already: there is nothing to roll back")
-    if not to and not others:
-        raise InputError(f"inferenceservice {service.name} never served another version: there is nothing to return to")
-    return known[to] if to else others[-1]
-
-
-def _seen(cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float) -> Seen:
-    if rollout.phase is Phase.FILLING and service.standard:
-        return Seen(service, now, pods=available(cluster, service, rollout.predictor_name))
+def _seen(
+    cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float, since: float
+) -> Seen:
+    seen = Seen(service, now, look(cluster, service, rollout))
     if evidence is None:
-        return Seen(service, now)
-    if rollout.phase is Phase.PREPARING and evidence.golden and rollout.judged and applied(rollout, service):
-        return Seen(service, now, objection=objection(evidence.golden, cluster.namespace, service, rollout))
-    interval = rollout.settings.interval
-    due = rollout.judged_since + (rollout.checks + 1) * interval
-    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or now < due:
-        return Seen(service, now)
+        return seen
+    if rollout.phase is Phase.PREPARING and evidence.golden and rollout.judged:
+        check_asked(evidence.golden, service)
+        if applied(rollout, service, seen.deployed):
+            return replace(seen, objection=objection(evidence.golden, cluster.namespace, service, rollout))
+    done = max(rollout.looked, rollout.checks)  # a record of before counts checks alone
+    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or intervals(rollout, now) <= done:
+        return seen
+    due = rollout.judged_since + (done + 1) * rollout.settings.interval
     try:
-        return Seen(service, now, verdict=looked(rollout, evidence.prometheus, now))
+        return replace(seen, verdict=looked(rollout, evidence.prometheus, now))
     except (NoEvidence, InputError) as error:
         # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
-        return Seen(service, now, blind=str(error)) if now >= due + interval else Seen(service, now)
+        return replace(seen, blind=str(error)) if now >= max(due, since) + rollout.settings.interval else seen
 
 
 def looked(rollout: Rollout, prometheus: Prometheus, now: float) -> Verdict:
@@ -285,11 +276,16 @@ def _forget(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
         save(cluster, service, record.with_rollout(ended))
 
 
-def _busy(name: str, rollout: Rollout) -> str:
+def busy(name: str, rollout: Rollout) -> str:
+    """Return why nothing else can be rolled out now."""
     return (
-        f"inferenceservice {name} already rolls out {rollout.canary.name} ({rollout.phase}, {rollout.weight}%): judge, "
-        "promote or roll that back first"
+        f"inferenceservice {name} already rolls out {rollout.canary.name} ({rollout.phase}, {rollout.weight}%), which "
+        f"{_owner(rollout)} began: judge, promote or roll that back first"
     )
+
+
+def _owner(rollout: Rollout) -> str:
+    return f"pipeline run {rollout.owner}" if rollout.owner else "a person"
 
 
 def _tell(before: Rollout, after: Rollout) -> None:

@@ -4,12 +4,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 
 from components.rollout.inference_service import Service
 from components.rollout.rollout import Rollout
+from components.rollout.workloads import deployment_name
+from predictor.errors import InputError
 
+_TAGS = "serving.kserve.io/enable-tag-routing"
 _BATCH_TEXTS = 32
 _TIMEOUT_SECONDS = 60.0
 
@@ -26,14 +30,25 @@ class Golden:
     """Where the versions answer; empty for their addresses inside the cluster."""
 
 
+def check_asked(golden: Golden, service: Service) -> None:
+    """Refuse golden texts that one version could not be asked, before anything is done.
+
+    Raises:
+        InputError: in Knative mode KServe gives the canary no address of its own.
+    """
+    if service.standard or golden.canary_url or service.annotation(_TAGS) == "true":
+        return
+    raise InputError(
+        f"the canary of inferenceservice {service.name} has no address of its own for the golden texts: annotate the "
+        f'service with {_TAGS}: "true" before the rollout starts, or give --canary-url'
+    )
+
+
 def objection(golden: Golden, namespace: str, service: Service, rollout: Rollout) -> str:
     """Ask both versions and return what speaks against the canary; empty if nothing does."""
     stable, canary = _addresses(golden, namespace, service, rollout)
     if not (stable and canary):
-        return (
-            "the canary has no address of its own for the golden texts: annotate the service with "
-            "serving.kserve.io/enable-tag-routing, or give the addresses"
-        )
+        return "KServe does not tell the versions' own addresses for the golden texts: give the addresses"
     try:
         before, after = (_labels(url, service.name, golden.texts) for url in (stable, canary))
     except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as error:
@@ -44,11 +59,13 @@ def objection(golden: Golden, namespace: str, service: Service, rollout: Rollout
 
 def _addresses(golden: Golden, namespace: str, service: Service, rollout: Rollout) -> tuple[str, str]:
     if service.standard:
-        own = f"{service.predictor['name']}-" if service.predictor.get("name") else ""
-        stable, canary = (
-            f"http://{service.name}-{part}predictor.{namespace}.svc.cluster.local"
-            for part in (own, f"{rollout.predictor_name}-")
-        )
+        told = ((service.document.get("status") or {}).get("address") or {}).get("url")
+        found = urlsplit(told or f"http://any.{namespace}.svc.cluster.local")
+        # Services without an address of their own, which KServe may be set to make, have the pods' port and no other.
+        port = f":{found.port}" if found.port else ""
+        rest = (found.hostname or "").partition(".")[2]
+        names = (deployment_name(service.name, own) for own in (rollout.stable_predictor, rollout.predictor_name))
+        stable, canary = (f"http://{name}.{rest}{port}" for name in names)
     else:
         tagged = {target.get("tag"): str(target.get("url", "")) for target in service.revisions.get("traffic") or []}
         stable, canary = tagged.get("prev", ""), tagged.get("latest", "")

@@ -6,17 +6,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.cluster import REQUEST_SECONDS, Cluster, message_of
+from components.cluster import REQUEST_SECONDS, Cluster, message_of, refusal_of
 from predictor.errors import InputError
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 _MODE = "serving.kserve.io/deploymentMode"
 _STANDARD = ("Standard", "RawDeployment")
-_GATEWAY = ("gateway.networking.k8s.io", "v1", "httproutes")
+AUTOSCALER = "serving.kserve.io/autoscalerClass"
+
+
+def address(uri: str) -> str:
+    """Return the one way to write a bundle's address, so that two of the same bundle are equal."""
+    return uri.rstrip("/")
 
 
 class Conflict(Exception):
@@ -58,12 +62,22 @@ class Service:
     @property
     def uri(self) -> str:
         """The bundle's address in that spec."""
-        return str(self.predictor["model"]["storageUri"])
+        return address(str(self.predictor["model"]["storageUri"]))
 
     @property
     def replicas(self) -> int:
         """The least pods of it."""
         return int(self.predictor.get("minReplicas") or 1)
+
+    @property
+    def autoscaler(self) -> str:
+        """Standard: what scales it, by KServe's names."""
+        return str(self.annotation(AUTOSCALER) or "hpa")
+
+    def annotation(self, name: str) -> str:
+        """An annotation of the predictor's pods, which the predictor's spec or the service may give; empty for none."""
+        own, all_ = self.predictor.get("annotations") or {}, self.document["metadata"].get("annotations") or {}
+        return str(own.get(name) or all_.get(name) or "")
 
     @property
     def percent(self) -> int | None:
@@ -139,53 +153,6 @@ def patch(cluster: Cluster, service: Service, spec: Mapping[str, Any]) -> Servic
     return Service(document)
 
 
-def check_gateway(cluster: Cluster, service: Service) -> None:
-    """Refuse a Standard service that has no HTTPRoute: its canary would run and get no traffic, without a word.
-
-    Raises:
-        InputError: there is none, or it may not be read.
-    """
-    group, version, plural = _GATEWAY
-    try:
-        with explained(cluster, f"httproute {service.name}", plural):
-            cluster.api.get_namespaced_custom_object(
-                group, version, cluster.namespace, plural, service.name, _request_timeout=REQUEST_SECONDS
-            )
-    except Missing as error:
-        raise InputError(
-            f"inferenceservice {service.name} has no HTTPRoute, so a canary would get no traffic: install the Gateway "
-            "API and set enableGatewayApi in KServe's ingress configuration"
-        ) from error
-
-
-def available(cluster: Cluster, service: Service, predictor_name: str) -> int:
-    """Return how many pods of a Standard predictor can serve; 0 while there is no Deployment."""
-    name = f"{service.name}-{predictor_name}-predictor"
-    try:
-        with explained(cluster, f"deployment {name}", "deployments"):
-            found = client.AppsV1Api(cluster.api.api_client).read_namespaced_deployment(
-                name, cluster.namespace, _request_timeout=REQUEST_SECONDS
-            )
-    except Missing:
-        return 0
-    return int(found.status.available_replicas or 0)
-
-
-def why_not_ready(cluster: Cluster, service: Service, predictor_name: str) -> str:
-    """Return what keeps a Standard predictor's pods from running, as far as they say; empty where they do not."""
-    label = f"app=isvc.{service.name}-{predictor_name}-predictor"
-    with explained(cluster, f"pods of {service.name}", "pods"):
-        pods = client.CoreV1Api(cluster.api.api_client).list_namespaced_pod(
-            cluster.namespace, label_selector=label, _request_timeout=REQUEST_SECONDS
-        )
-    for pod in pods.items:
-        for container in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):
-            told = container.state.waiting or container.state.terminated
-            if told and told.reason not in (None, "PodInitializing", "ContainerCreating", "Completed"):
-                return f"{container.name}: {' '.join((told.reason, *(told.message or '').split()))[:200]}"
-    return ""
-
-
 class Missing(InputError):
     """There is no such object."""
 
@@ -199,6 +166,8 @@ def explained(cluster: Cluster, what: str, plural: str) -> Iterator[None]:
         message, where = message_of(error), f"namespace {cluster.namespace}"
         if error.status == 409:
             raise Conflict(what) from None
+        if refused := refusal_of(error):
+            raise InputError(f"the cluster refuses {what} ({refused}): mend what it says") from None
         if error.status in (401, 403):
             raise InputError(
                 f"the cluster forbids it in {where} ({message}): let this account do that, as the role "

@@ -49,7 +49,7 @@ class Record:
     def with_rollout(self, rollout: Rollout) -> "Record":
         """Return the record with a rollout's new state; its end becomes history."""
         history = self.history
-        if not any(entry.version.uri == rollout.stable.uri for entry in history):
+        if not any(entry.version.name == rollout.stable.name for entry in history):
             history = (*history, Entry(rollout.stable, "found", rollout.started))
         if rollout.ended and self.active:
             history = (*history, Entry(rollout.canary, str(rollout.phase), rollout.since, rollout.reasons))

@@ -24,7 +24,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from components import IMAGE_VARIABLE, STEPS_IMAGE
-from components.cluster import Cluster, is_denied_by_webhook
+from components.cluster import Cluster, refusal_of
 from components.data.dataset import REPORT_FILE
 from components.posted import LABELS, Kind, Posted, posted, reason_of
 from components.progress import say
@@ -183,7 +183,7 @@ def run_to_end(
 
 
 def _refused(error: ApiException, name: str, namespace: str) -> InputError:
-    if is_denied_by_webhook(error):
+    if refusal_of(error):
         advice = "mend what it names"
     else:
         advice = {

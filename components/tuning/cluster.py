@@ -13,7 +13,7 @@ from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.cluster import REQUEST_SECONDS, Cluster, is_denied_by_webhook, message_of
+from components.cluster import REQUEST_SECONDS, Cluster, message_of, refusal_of
 from components.posted import Gone, Kind, Posted, posted
 from components.progress import say
 from components.tuning.checking import check_experiment
@@ -186,8 +186,8 @@ def _explained(cluster: Cluster) -> Iterator[None]:
     except ApiException as error:
         message = message_of(error)
         where = f"namespace {cluster.namespace}"
-        if is_denied_by_webhook(error):
-            raise InputError(f"the cluster refuses the experiment ({message}): mend what it names") from None
+        if refused := refusal_of(error):
+            raise InputError(f"the cluster refuses the experiment ({refused}): mend what it says") from None
         if error.status in (401, 403):
             raise InputError(
                 f"the cluster forbids it in {where} ({message}): let this account create, get and delete experiments "

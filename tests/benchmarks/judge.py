@@ -23,14 +23,15 @@ import orjson
 from components.data.prepare import prepare
 from components.data.sources import collect
 from components.rollout.evidence import Window
-from components.rollout.inference_service import Service
 from components.rollout.judge import judge, quantile
-from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version, advance
+from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version
+from components.rollout.steps import advance
 from predictor.bundle import Bundle
 from tests.benchmarks.serve import SEED, bundle_at, ours
 from tests.benchmarks.serving.load import Load
 from tests.benchmarks.serving.rounds import client, served
 from tests.benchmarks.table import Row, publish, row
+from tests.kserve_controller import obeyed
 from tests.traffic import BIASED, FAILING, SLOW, STABLE, Behaviour, Recorded, Simulated, Traffic, windows
 
 _BAD = {"2% of requests fail": FAILING, "p99 is doubled": SLOW, "one class 20% too often": BIASED}
@@ -75,12 +76,10 @@ def _end(found: Sequence[Window], settings: Settings) -> Phase:
     """Take the state machine through the checks, one a window."""
     stable, canary = Version("a" * 12, "s3://models/" + "a" * 12), Version("b" * 12, "s3://models/" + "b" * 12)
     first = settings.step_weight
-    rollout = Rollout(stable, canary, Phase.JUDGING, 0.0, 0.0, settings, weight=first, judged_since=1.0)
-    predictor = {"model": {"modelFormat": {"name": "pigeonhole"}, "storageUri": stable.uri}}
-    spec = {"predictor": predictor, "canary": [{"predictor": {"name": rollout.predictor_name}}]}
-    service = Service({"metadata": {"name": "news"}, "spec": spec, "status": {"deploymentMode": "Standard"}})
+    rollout = Rollout(stable, canary, Phase.JUDGING, 0.0, 0.0, settings, weight=first, judged_since=1.0, running=2)
     for n in range(1, len(found) + 1):
-        rollout = advance(rollout, Seen(service, n * settings.interval, verdict=judge(found[:n])))
+        service, deployed = obeyed(rollout)
+        rollout = advance(rollout, Seen(service, n * settings.interval, deployed, judge(found[:n])))
         if rollout.phase is not Phase.JUDGING:
             break
     return rollout.phase

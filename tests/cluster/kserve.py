@@ -1,4 +1,6 @@
-"""KServe's part on a cluster where its controller does not run: Deployments, revisions, status, as 0.21 makes them.
+"""KServe's part on a cluster where its controller does not run: Deployments, routes, revisions, status.
+
+Lines of upstream's are those of `tests.kserve_controller`.
 
 Deployments, ReplicaSets and pods are real and so are their controllers; there is no node, so pods are told to be ready.
 """
@@ -7,6 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +18,22 @@ from kubernetes.client.exceptions import ApiException
 
 from components.cluster import Cluster
 from components.rollout.inference_service import GROUP, PLURAL, VERSION
+from tests.kserve_controller import (
+    AUTOSCALER,
+    Refused,
+    autoscaler,
+    backends,
+    canary_predictor,
+    check_autoscaler,
+    check_name,
+    objection,
+    service_name,
+    stable_replicas,
+    statuses,
+)
 
 NAME = "news"
+LABELS = {"isvc": NAME}
 ROUTES = ("gateway.networking.k8s.io", "v1", "httproutes")
 
 
@@ -49,18 +66,28 @@ class Kserve:
     cluster: Cluster
     broken: set[str] = field(default_factory=set)
     """Versions whose pods never get ready."""
+    fit: dict[str, int] = field(default_factory=dict)
+    """By version the most of its pods that get ready."""
+    load: int = 0
+    """Pods that the stable version's autoscaler wants for its load."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of each Deployment there ever was."""
+    lost: list[tuple[str, int]] = field(default_factory=list)
+    """Versions whose Service went while the route gave it traffic, with how many percent."""
+    errors: list[str] = field(default_factory=list)
+    """Of reconciles, which nobody is told."""
     routes: list[dict[str, int]] = field(default_factory=list)
     """Each distribution of traffic there ever was, from version to percent."""
     revisions: list[dict[str, Any]] = field(default_factory=list)
     """Knative's."""
 
-    def install(self, version: str, mode: str = "Standard", replicas: int = 1) -> None:
-        api, namespace = self.cluster.api, self.cluster.namespace
+    def install(
+        self, version: str, mode: str = "Standard", replicas: int = 1, scaler: str = "hpa", **more: Any
+    ) -> None:
         body = document(version, mode, replicas)
-        api.create_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, body)
-        if mode == "Standard":
-            route = {"apiVersion": f"{ROUTES[0]}/{ROUTES[1]}", "kind": "HTTPRoute", "metadata": {"name": NAME}}
-            api.create_namespaced_custom_object(ROUTES[0], ROUTES[1], namespace, ROUTES[2], {**route, "spec": {}})
+        body["metadata"]["annotations"][AUTOSCALER] = scaler
+        body["spec"]["predictor"] |= more
+        self.cluster.api.create_namespaced_custom_object(GROUP, VERSION, self.cluster.namespace, PLURAL, body)
         self.reconcile()
 
     def service(self) -> dict[str, Any]:
@@ -69,7 +96,9 @@ class Kserve:
     def reconcile(self) -> None:
         service = self.service()
         status = self._standard(service) if self._is_standard(service) else self._knative(service)
-        status["conditions"] = [{"type": "Ready", "status": "True"}]
+        if status is None:  # an error: the status stays as it was
+            return
+        status.setdefault("conditions", [{"type": "Ready", "status": "True"}])
         self.cluster.api.patch_namespaced_custom_object_status(
             GROUP, VERSION, self.cluster.namespace, PLURAL, NAME, {"status": status}
         )
@@ -78,27 +107,45 @@ class Kserve:
     def _is_standard(service: Mapping[str, Any]) -> bool:
         return bool(service["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Standard")
 
-    def _standard(self, service: Mapping[str, Any]) -> dict[str, Any]:
-        stable = service["spec"]["predictor"]
-        canaries = service["spec"].get("canary") or []
-        predictors = [stable, *(_overlaid(stable, canary["predictor"]) for canary in canaries)]
-        names = [_deployment(predictor) for predictor in predictors]
-        for name, predictor in zip(names, predictors, strict=True):
-            self._deploy(name, predictor, service["metadata"]["annotations"])
-        for found in self._apps.list_namespaced_deployment(self.cluster.namespace).items:
-            if found.metadata.name not in names:
-                self._apps.delete_namespaced_deployment(found.metadata.name, self.cluster.namespace)
-        ready = [self._ready(name, predictor) for name, predictor in zip(names, predictors, strict=True)]
-        shares = {
-            _version(p): c["trafficPercent"] for p, c, r in zip(predictors[1:], canaries, ready[1:], strict=True) if r
-        }
-        self._route({_version(stable): 100 - sum(shares.values()), **shares})
+    def _standard(self, service: Mapping[str, Any]) -> dict[str, Any] | None:
+        """One reconcile after another until there is nothing to do but for the user. components/predictor.go:190"""
+        said = objection(service)
+        assert not said, f"the webhook lets nobody write this: {said}"
+        while True:
+            self._kubelet()
+            before = self._available()
+            try:
+                status = self._reconciled(service)
+            except Refused as error:
+                self.errors.append(str(error))
+                return None
+            self._kubelet()
+            if self._available() == before:
+                return status
+
+    def _reconciled(self, service: Mapping[str, Any]) -> dict[str, Any]:
+        stable, canaries = service["spec"]["predictor"], service["spec"].get("canary") or []
+        names = {service_name(NAME, stable)}
+        ready: dict[str, bool] = {}
+        for canary in canaries:
+            predictor = canary_predictor(stable, canary)
+            name = service_name(NAME, predictor)
+            names.add(name)
+            self._make(service, name, predictor, predictor["minReplicas"], predictor["minReplicas"])
+            ready[canary["predictor"]["name"]] = self._available().get(name, 0) > 0  # components/predictor.go:967
+        self._tidy(names)  # before the route is written. components/predictor.go:1000
+        least = stable_replicas(service["spec"], ready)
+        self._make(service, service_name(NAME, stable), stable, least, max(least, stable.get("maxReplicas", 0)))
+        told = self._condition(service_name(NAME, stable), "Available") == "True"
+        if told:  # else the routes stay as they are. reconcilers/ingress/httproute_reconciler.go:258, 503
+            for route in (f"{NAME}-predictor", NAME):  # :1117, 1130
+                self._write_route(route, backends(NAME, service["spec"], ready))
+        host = f"{service_name(NAME, stable)}.{self.cluster.namespace}.svc.cluster.local"
         return {
             "deploymentMode": "Standard",
-            "canaryStatuses": [
-                {"name": c["predictor"]["name"], "ready": r, "trafficPercent": c["trafficPercent"]}
-                for c, r in zip(canaries, ready[1:], strict=True)
-            ],
+            "canaryStatuses": statuses(canaries, ready),
+            "address": {"url": f"http://{host}"},
+            "conditions": [{"type": "Ready", "status": "True" if told else "False"}],
         }
 
     def _knative(self, service: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,45 +193,126 @@ class Kserve:
     def _core(self) -> client.CoreV1Api:
         return client.CoreV1Api(self.cluster.api.api_client)
 
-    def _deploy(self, name: str, predictor: Mapping[str, Any], annotations: Mapping[str, str]) -> None:
-        labels = {"app": f"isvc.{name}"}
-        # As KServe does: what is noted on the service goes onto the pods, and a change of it restarts them.
-        template = {
-            "metadata": {"labels": labels, "annotations": dict(annotations)},
-            "spec": {
-                "containers": [
-                    {
-                        "name": "kserve-container",
-                        "image": "none",
-                        "args": [json.dumps(predictor["model"], sort_keys=True)],
-                    }
-                ]
-            },
+    def _make(self, isvc: Mapping[str, Any], name: str, predictor: Mapping[str, Any], least: int, most: int) -> None:
+        """A predictor's Service, Deployment and autoscaler. reconcilers/raw/raw_kube_reconciler.go:241"""
+        scaler = autoscaler(isvc, predictor)
+        check_name(name, self.cluster.namespace)
+        labels = {**LABELS, "app": f"isvc.{name}"}  # pkg/constants/constants.go:758
+        ports = [{"port": 80, "targetPort": 8080}]
+        service = {
+            "metadata": {"name": name, "labels": LABELS},
+            "spec": {"selector": {"app": labels["app"]}, "ports": ports},
         }
-        spec = {"replicas": predictor.get("minReplicas", 1), "selector": {"matchLabels": labels}, "template": template}
-        body = {"metadata": {"name": name}, "spec": spec}
-        try:
+        with suppress(ApiException):
+            self._core.create_namespaced_service(self.cluster.namespace, service)
+        annotations = {**isvc["metadata"]["annotations"], **(predictor.get("annotations") or {})}
+        body = self._deployment(name, predictor, labels, annotations)
+        found = self._found(name)
+        now = found.spec.replicas if found else 1
+        # The autoscaler's part: what it would run for the load it has, within its bounds.
+        # reconcilers/hpa/hpa_reconciler.go:150, reconcilers/deployment/deployment_reconciler.go:170
+        own = {"none": least, "external": now}.get(scaler, min(max(self.load, least), most))
+        body["spec"]["replicas"] = (
+            self.load if scaler == "external" and not predictor_is_canary(isvc, predictor) else own
+        )
+        if found is None:
+            self._apps.create_namespaced_deployment(self.cluster.namespace, body)
+        else:
             self._apps.patch_namespaced_deployment(name, self.cluster.namespace, body)
+        check_autoscaler(scaler, predictor)
+
+    def _deployment(
+        self, name: str, predictor: Mapping[str, Any], labels: Mapping[str, str], annotations: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """As KServe does: what is noted on the service goes onto the pods, and a change of it restarts them.
+
+        The storage initializer goes before the server. pkg/utils/storage.go:318
+        """
+        address = predictor["model"]["storageUri"]
+        initializer = {"name": "storage-initializer", "image": "none", "args": [address, "/mnt/models"]}
+        server = {"name": "kserve-container", "image": "none", "args": [json.dumps(predictor["model"], sort_keys=True)]}
+        template = {
+            "metadata": {"labels": dict(labels), "annotations": dict(annotations)},
+            "spec": {"initContainers": [initializer], "containers": [server]},
+        }
+        spec = {"selector": {"matchLabels": {"app": labels["app"]}}, "template": template}
+        self.versions[name] = _version(predictor)
+        return {"metadata": {"name": name, "labels": LABELS}, "spec": spec}
+
+    def _tidy(self, names: set[str]) -> None:
+        """Drop the Deployments and Services of predictors that are no more. components/predictor.go:1000"""
+        listed: dict[str, Any] = {"namespace": self.cluster.namespace, "label_selector": f"isvc={NAME}"}
+        for found in self._apps.list_namespaced_deployment(**listed).items:
+            if found.metadata.name not in names:
+                self._apps.delete_namespaced_deployment(found.metadata.name, self.cluster.namespace)
+        for found in self._core.list_namespaced_service(**listed).items:
+            if found.metadata.name not in names:
+                share = self._shares().get(found.metadata.name, 0)
+                if share:
+                    self.lost.append((self.versions[found.metadata.name], share))
+                self._core.delete_namespaced_service(found.metadata.name, self.cluster.namespace)
+
+    def _write_route(self, name: str, refs: list[dict[str, Any]]) -> None:
+        group, version, plural = ROUTES
+        body = {
+            "apiVersion": f"{group}/{version}", "kind": "HTTPRoute", "metadata": {"name": name},
+            "spec": {"rules": [{"backendRefs": refs}]},
+        }  # fmt: skip
+        where = (group, version, self.cluster.namespace, plural)
+        try:
+            self.cluster.api.patch_namespaced_custom_object(*where, name, body)
         except ApiException as error:
             if error.status != 404:
                 raise
-            self._apps.create_namespaced_deployment(self.cluster.namespace, body)
+            self.cluster.api.create_namespaced_custom_object(*where, body)
+        if name == NAME:
+            self._route({self.versions[backend]: share for backend, share in self._shares().items()})
 
-    def _ready(self, name: str, predictor: Mapping[str, Any]) -> bool:
-        """Play the kubelet until the real controllers count the Deployment's pods as available, or see why not."""
-        healthy, wanted = _version(predictor) not in self.broken, predictor.get("minReplicas", 1)
+    def _shares(self) -> dict[str, int]:
+        """What the gateway gives each backend, in percent."""
+        try:
+            route = self.cluster.api.get_namespaced_custom_object(
+                ROUTES[0], ROUTES[1], self.cluster.namespace, ROUTES[2], NAME
+            )
+        except ApiException:
+            return {}
+        weights = {ref["name"]: ref.get("weight", 1) for ref in route["spec"]["rules"][0]["backendRefs"]}
+        return {name: round(100 * weight / sum(weights.values())) for name, weight in weights.items()}
+
+    def _found(self, name: str) -> Any:
+        try:
+            return self._apps.read_namespaced_deployment(name, self.cluster.namespace)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def _condition(self, name: str, kind: str) -> str:
+        found = self._found(name)
+        return next((c.status for c in (found.status.conditions or []) if c.type == kind), "") if found else ""
+
+    def _available(self) -> dict[str, int]:
+        found = self._apps.list_namespaced_deployment(self.cluster.namespace).items
+        return {each.metadata.name: each.status.available_replicas or 0 for each in found}
+
+    def _kubelet(self) -> None:
+        """Play the kubelet until the real controllers count every Deployment's pods as they are."""
         for _ in range(400):
-            found = self._apps.read_namespaced_deployment(name, self.cluster.namespace)
-            fresh = (found.status.observed_generation or 0) >= found.metadata.generation
-            if fresh and (found.status.available_replicas or 0) == wanted == (found.status.replicas or 0):
-                return True
-            pods = self.pods(name)
-            for pod in pods:
-                self._tell(pod, healthy)
-            if not healthy and fresh and len(pods) >= wanted:
-                return False
+            found = self._apps.list_namespaced_deployment(self.cluster.namespace).items
+            if sum(self._settled(each) for each in found) == len(found):
+                return
             time.sleep(0.05)
-        raise AssertionError(f"deployment {name} never had {wanted} pods: {found.status}")
+        raise AssertionError(f"pods that never came: {self._available()}")
+
+    def _settled(self, found: Any) -> bool:
+        version, wanted = self.versions[found.metadata.name], found.spec.replicas
+        fit = 0 if version in self.broken else min(wanted, self.fit.get(version, wanted))
+        pods = self.pods(found.metadata.name)
+        for number, pod in enumerate(sorted(pods, key=lambda pod: str(pod.metadata.name))):
+            if _serves(pod) != (number < fit):
+                self._tell(pod, number < fit)
+        fresh = (found.status.observed_generation or 0) >= found.metadata.generation
+        return fresh and len(pods) == wanted and (found.status.available_replicas or 0) == fit
 
     def pods(self, name: str) -> list[Any]:
         found = self._core.list_namespaced_pod(self.cluster.namespace, label_selector=f"app=isvc.{name}").items
@@ -203,18 +331,14 @@ class Kserve:
                 raise
 
 
-def _overlaid(stable: Mapping[str, Any], canary: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge as KServe's mergo.WithOverride does: the canary's fields over the stable ones, lists as a whole."""
-    merged = copy.deepcopy(dict(stable))
-    for key, value in canary.items():
-        deeper = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _overlaid(merged[key], value) if deeper else copy.deepcopy(value)
-    return merged
+def _serves(pod: Any) -> bool | None:
+    """Whether a pod is ready; None where nobody has said anything of it."""
+    return next((c.status == "True" for c in pod.status.conditions or [] if c.type == "Ready"), None)
 
 
-def _deployment(predictor: Mapping[str, Any]) -> str:
-    return f"{NAME}-{predictor['name']}-predictor" if predictor.get("name") else f"{NAME}-predictor"
+def predictor_is_canary(isvc: Mapping[str, Any], predictor: Mapping[str, Any]) -> bool:
+    return bool(predictor.get("name") != isvc["spec"]["predictor"].get("name"))
 
 
 def _version(predictor: Mapping[str, Any]) -> str:
-    return str(predictor["model"]["storageUri"]).rpartition("/")[2]
+    return str(predictor["model"]["storageUri"]).rstrip("/").rpartition("/")[2]

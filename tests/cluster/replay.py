@@ -54,18 +54,18 @@ def evidence(canary: Behaviour | None = STABLE) -> Evidence:
 class Mortal(client.ApiClient):  # type: ignore[misc]
     """A connection whose process is killed instead of its write number `left` + 1."""
 
-    left = 10**6
-    written = 0
+    def __init__(self, connection: client.ApiClient, left: int) -> None:
+        super().__init__(connection.configuration)
+        self.left, self.written, self._connection = left, 0, connection
 
     def call_api(self, resource_path, method, *args, **kwargs):  # type: ignore[no-untyped-def]
         if method != "GET":
             if self.left == self.written:
                 raise Killed
             self.written += 1
-        return super().call_api(resource_path, method, *args, **kwargs)
+        return self._connection.call_api(resource_path, method, *args, **kwargs)
 
 
 def mortal(cluster: Cluster, left: int = 10**6) -> tuple[Cluster, Mortal]:
-    connection = Mortal(cluster.api.api_client.configuration)
-    connection.left = left
+    connection = Mortal(cluster.api.api_client, left)
     return Cluster(client.CustomObjectsApi(connection), cluster.namespace), connection

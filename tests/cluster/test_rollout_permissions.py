@@ -8,7 +8,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from components.cluster import Cluster
-from components.rollout.conduct import conduct, roll_back, start
+from components.rollout.conduct import conduct, start
+from components.rollout.endings import roll_back
 from components.rollout.record import load
 from components.rollout.rollout import Phase
 from predictor.errors import InputError

@@ -13,10 +13,13 @@ import pytest
 from kfp import compiler, dsl
 
 from components.rollout.component import end_rollout, judge_rollout, start_rollout
-from components.rollout.golden import Golden, objection
+from components.rollout.golden import Golden, check_asked, objection
 from components.rollout.inference_service import Service
-from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version, advance, wanted
+from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version
+from components.rollout.steps import advance
 from components.rollout.versions import check_bundle, version_at
+from components.rollout.wanted import wanted
+from components.rollout.workloads import Deployed, Workload
 from predictor.errors import InputError
 
 A, B = (Version(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
@@ -33,9 +36,9 @@ def service(mode: str = "Standard", uri: str = A.uri, **status: Any) -> Service:
 def test_the_steps_compile_into_a_pipeline(tmp_path: Path) -> None:
     @dsl.pipeline(name="rolls-out")  # type: ignore[untyped-decorator]
     def pipeline(bundle_uri: str, passed: bool) -> None:
-        done = end_rollout(service="news")
+        done = end_rollout(service="news", pipeline_run="one")
         with dsl.ExitHandler(done):
-            begun = start_rollout(service="news", bundle_uri=bundle_uri, passed=passed)
+            begun = start_rollout(service="news", bundle_uri=bundle_uri, pipeline_run="one", passed=passed)
             judge_rollout(service="news", version=begun.output, prometheus="http://p:9090", pipeline_run="one")
 
     compiler.Compiler().compile(pipeline, str(tmp_path / "pipeline.yaml"))
@@ -43,7 +46,9 @@ def test_the_steps_compile_into_a_pipeline(tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_did_not_pass_is_not_rolled_out() -> None:
-    assert start_rollout.python_func(service="news", bundle_uri="s3://b/" + "a" * 12, passed=False) == ""
+    assert (
+        start_rollout.python_func(service="news", bundle_uri="s3://b/" + "a" * 12, pipeline_run="1", passed=False) == ""
+    )
     judged = judge_rollout.python_func(service="news", version="", prometheus="http://p:9090", pipeline_run="one")
     assert judged.promoted is False and judged.reasons == ["the gate stayed closed"]
 
@@ -72,7 +77,7 @@ def test_a_version_is_named_by_its_address_and_checked_by_what_lies_there(tmp_pa
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "serving.json").write_bytes(content)
     check_bundle(version_at(f"{tmp_path}/{name}/"))
-    assert version_at(f"{tmp_path}/{name}").name == name
+    assert version_at(f"{tmp_path}/{name}") == version_at(f"{tmp_path}/{name}//")
     with pytest.raises(InputError, match=f"has the digest {name}, not that of its name"):
         check_bundle(version_at(f"{tmp_path}/0123456789ab"))
     with pytest.raises(InputError, match="there is no bundle at"):
@@ -104,30 +109,34 @@ def test_knative_traffic_goes_back_before_the_spec_does() -> None:
     back = replace(ROLLOUT, phase=Phase.ROLLING_BACK)
     canary = service("Knative", B.uri)
     canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 10
-    assert wanted(back, canary) == {"predictor": {"canaryTrafficPercent": 0, "model": {"storageUri": B.uri}}}
-    assert wanted(back, service("Knative", A.uri)) is None  # killed before it began: 0 would flip to an older revision
+    assert wanted(back, canary, Deployed()) == {
+        "predictor": {"canaryTrafficPercent": 0, "model": {"storageUri": B.uri}}
+    }
+    assert (
+        wanted(back, service("Knative", A.uri), Deployed()) is None
+    )  # killed before it began: 0 would flip to an older revision
     restoring = replace(back, phase=Phase.RESTORING, canary_revision="news-00002")
     stale = {"predictor": {"latestCreatedRevision": "news-00002", "latestReadyRevision": "news-00002"}}
     canary = service("Knative", A.uri, components=stale)
     canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 0
-    assert wanted(restoring, canary) is None and advance(restoring, Seen(canary, 1.0)) == restoring
+    assert wanted(restoring, canary, Deployed()) is None and advance(restoring, Seen(canary, 1.0)) == restoring
 
 
 def test_weights_move_only_when_the_canary_is_ready_at_the_last_one() -> None:
-    judging = replace(ROLLOUT, phase=Phase.JUDGING, weight=10)
-    spec = {"predictor": {"name": f"v{B.name}", "minReplicas": 1, "model": {"modelFormat": {"name": "pigeonhole"}}}}
-    spec["predictor"]["model"]["storageUri"] = B.uri  # type: ignore[index]
-    for status, begun in [
-        ([], False),
-        ([{"name": f"v{B.name}", "ready": True, "trafficPercent": 0}], False),
-        ([{"name": f"v{B.name}", "ready": False, "trafficPercent": 10}], False),
-        ([{"name": f"v{B.name}", "ready": True, "trafficPercent": 10}], True),
-    ]:
-        seen = service(canaryStatuses=status)
-        seen.document["spec"]["canary"] = [{**spec, "trafficPercent": 10}]
-        following = advance(judging, Seen(seen, 50.0))
+    """The status says what the spec says; the route says what the canary gets."""
+    judging = replace(ROLLOUT, phase=Phase.JUDGING, weight=10, running=2)
+    predictor = {"name": f"v{B.name}", "minReplicas": 1, "model": {"modelFormat": {"name": "pigeonhole"}}}
+    predictor["model"]["storageUri"] = B.uri  # type: ignore[index]
+    told = [{"name": f"v{B.name}", "ready": True, "trafficPercent": 10}]
+    for available, share, begun in [(0, 0, False), (1, 0, False), (0, 10, False), (1, None, False), (1, 10, True)]:
+        seen = service(canaryStatuses=told)
+        seen.document["spec"]["canary"] = [{"predictor": predictor, "trafficPercent": 10}]
+        seen.document["spec"]["predictor"]["minReplicas"] = 3
+        deployed = Deployed(Workload(2, 2), Workload(1, available), share)
+        following = advance(judging, Seen(seen, 50.0, deployed))
         assert bool(following.judged_since) is begun
-        assert advance(judging, Seen(seen, 601.0)).phase is (Phase.JUDGING if begun else Phase.ROLLING_BACK)
+        late = advance(judging, Seen(seen, 601.0, deployed))
+        assert late.phase is (Phase.JUDGING if begun else Phase.ROLLING_BACK)
 
 
 @pytest.fixture
@@ -175,4 +184,33 @@ def test_golden_texts_speak_against_a_canary_that_answers_otherwise(
     gone = replace(golden, canary_url="http://127.0.0.1:9")
     told.update(stable=["Sports"] * 40)
     assert "got no answer (MaxRetryError" in objection(gone, "team-a", service(), ROLLOUT)
-    assert "has no address of its own" in objection(Golden(["text"]), "team-a", service("Knative"), ROLLOUT)
+
+
+def test_golden_texts_go_where_the_cluster_has_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def labels(url: str, *_: object) -> list[str]:
+        asked.append(url)
+        return ["World"]
+
+    monkeypatch.setattr("components.rollout.golden._labels", labels)
+    rollout = replace(ROLLOUT, stable_predictor="v1", canary_predictor="v2")
+    addresses = [
+        ({}, "svc.cluster.local"),
+        # Services without an address of their own have the pods' port.
+        ({"address": {"url": "http://news-v1-predictor.team-a.svc.example.org:8080"}}, "svc.example.org:8080"),
+    ]
+    for status, rest in addresses:
+        asked.clear()
+        assert objection(Golden(["text"]), "team-a", service(**status), rollout) == ""
+        assert asked == [f"http://news-{name}-predictor.team-a.{rest}" for name in ("v1", "v2")]
+
+
+def test_golden_texts_are_refused_before_anything_where_a_canary_has_no_address() -> None:
+    knative = service("Knative")
+    with pytest.raises(InputError, match=r"annotate the service with .*enable-tag-routing: .* before the rollout"):
+        check_asked(Golden(["text"]), knative)
+    check_asked(Golden(["text"], canary_url="http://canary"), knative)
+    check_asked(Golden(["text"]), service())
+    knative.document["metadata"]["annotations"] = {"serving.kserve.io/enable-tag-routing": "true"}
+    check_asked(Golden(["text"]), knative)

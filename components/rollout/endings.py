@@ -1,0 +1,101 @@
+"""Ending a rollout: by hand, or where the pipeline run that began it is over."""
+
+from dataclasses import replace
+
+from components.cluster import Cluster
+from components.rollout.conduct import BY_HAND, CLOCK, Clock, Which, begin, busy, conduct, look
+from components.rollout.inference_service import Conflict, Service, read
+from components.rollout.record import Record, load, save
+from components.rollout.rollout import Phase, Rollout, Settings, Version
+from components.rollout.steps import back
+from components.rollout.versions import check_bundle, version_at
+from components.rollout.wanted import applied
+from predictor.errors import InputError
+
+_UNDOING = (Phase.ROLLING_BACK, Phase.RESTORING)
+
+
+def promote(cluster: Cluster, name: str, clock: Clock = CLOCK) -> Rollout:
+    """Give the canary all traffic without more checks, and return the end of its rollout.
+
+    Raises:
+        InputError: none goes on, or the canary was never ready.
+    """
+    service, record = read(cluster, name), load(cluster, name)
+    rollout = record.active
+    if rollout is None:
+        raise InputError(f"inferenceservice {name} has no rollout under way: begin one with pigeonhole rollout start")
+    if rollout.phase is Phase.PREPARING and not applied(rollout, service, look(cluster, service, rollout)):
+        raise InputError(f"the canary {rollout.canary.name} of {name} is not ready: promote it when it is")
+    if rollout.phase in (Phase.PREPARING, Phase.JUDGING):
+        decided = replace(rollout, phase=Phase.FILLING, since=clock.now(), reasons=("promoted by hand",))
+        try:
+            save(cluster, service, record.with_rollout(decided))
+        except Conflict:
+            return promote(cluster, name, clock)
+    return conduct(cluster, name, None, clock)
+
+
+def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = CLOCK) -> Rollout:
+    """Take a canary back, or where none is there return to an earlier version, and return the end of it.
+
+    Args:
+        cluster: where.
+        name: the service.
+        to: the version; empty for the one that was in service before.
+        clock: the time.
+
+    Raises:
+        InputError: there is no such version, or its bundle is gone.
+    """
+    service, record = read(cluster, name), load(cluster, name)
+    if record.active and record.active.phase is Phase.PROMOTING:
+        conduct(cluster, name, None, clock)
+        service, record = read(cluster, name), load(cluster, name)
+    going = record.active
+    if going and to and to != going.stable.name:
+        raise InputError(busy(name, going))
+    if going:
+        decided = going if going.phase in _UNDOING else back(going, clock.now(), BY_HAND)
+    else:
+        version = _earlier(record, service, to)
+        check_bundle(version)
+        if service.standard or to or service.percent is not None:
+            begin(cluster, service, record, version, Settings(), clock, judged=False)
+            return conduct(cluster, name, None, clock)
+        # Knative keeps the revision before this one, so traffic goes there first and the spec follows.
+        now = clock.now()
+        decided = Rollout(version, version_at(service.uri), Phase.ROLLING_BACK, now, now, reasons=(BY_HAND,))
+    try:
+        save(cluster, service, record.with_rollout(decided))
+    except Conflict:
+        return roll_back(cluster, name, to, clock)
+    return conduct(cluster, name, None, clock)
+
+
+def close(cluster: Cluster, name: str, owner: str, clock: Clock = CLOCK) -> Rollout | None:
+    """Leave no half rollout of a pipeline run: finish one that was decided, and take back one that was not.
+
+    Returns:
+        The end of the run's rollout; None where the last one is not the run's, which is left alone.
+    """
+    record = load(cluster, name)
+    if record.rollout is None or record.rollout.owner != owner:
+        return None
+    if record.active and record.active.phase is not Phase.PROMOTING:
+        return roll_back(cluster, name, clock=clock)
+    return conduct(cluster, name, None, clock, Which(owner)) if record.active else record.rollout
+
+
+def _earlier(record: Record, service: Service, to: str) -> Version:
+    served = [e.version for e in record.history if e.outcome in (Phase.PROMOTED, "found")]
+    known = {e.version.name: e.version for e in record.history}
+    serves = version_at(service.uri).name
+    others = [version for version in served if version.name != serves]
+    if to and to not in known:
+        raise InputError(f"{to} is no version of {service.name}: choose one of {', '.join(known) or 'none so far'}")
+    if to and to == serves:
+        raise InputError(f"inferenceservice {service.name} serves {to} already: there is nothing to roll back")
+    if not to and not others:
+        raise InputError(f"inferenceservice {service.name} never served another version: there is nothing to return to")
+    return known[to] if to else others[-1]
