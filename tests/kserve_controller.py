@@ -58,17 +58,17 @@ def canary_replicas(stable: Mapping[str, Any], canary: Mapping[str, Any]) -> int
     """components/predictor.go:861"""
     if "minReplicas" in canary["predictor"]:
         return int(canary["predictor"]["minReplicas"])
-    return ceil(stable.get("minReplicas", 1) * canary.get("trafficPercent", 0) / 100)
+    return ceil(int(stable.get("minReplicas", 1)) * int(canary.get("trafficPercent", 0)) / 100)
 
 
 def stable_replicas(spec: Mapping[str, Any], ready: Mapping[str, bool]) -> int:
     """The least pods of the stable version: a ready canary's are taken off it. components/predictor.go:877"""
     stable = spec["predictor"]
-    least, canaries = stable.get("minReplicas"), spec.get("canary") or []
-    if not canaries or least is None:
-        return max(1, least or 1)
-    taken = sum(canary_replicas(stable, c) for c in canaries if ready.get(c["predictor"]["name"]))
-    return max(least - taken, 1) if taken else max(1, least)
+    least, canaries = int(stable.get("minReplicas") or 1), spec.get("canary") or []
+    if not canaries or "minReplicas" not in stable:
+        return least
+    taken: int = sum(canary_replicas(stable, c) for c in canaries if ready.get(c["predictor"]["name"]))
+    return max(least - taken, 1)
 
 
 def canary_predictor(stable: Mapping[str, Any], canary: Mapping[str, Any]) -> Object:

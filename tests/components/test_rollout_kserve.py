@@ -62,8 +62,8 @@ def merge(kserve: Kserve, spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize("canary", [STABLE, FAILING])
 def test_no_pod_of_a_canary_is_busier_than_a_stable_one(kserve: Watched, scaler: str, canary: Behaviour) -> None:
     kserve.load = 2 if scaler == "none" else 6
-    metrics = {"autoScaling": {"metrics": [{"type": "External"}]}} if scaler == "keda" else {}
-    kserve.install(A, replicas=2, scaler=scaler, maxReplicas=8, **metrics)
+    metrics = {"metrics": [{"type": "External"}]} if scaler == "keda" else None
+    kserve.install(A, replicas=2, scaler=scaler, maxReplicas=8, autoScaling=metrics)
     assert whole(kserve, B, canary) is (Phase.PROMOTED if canary is STABLE else Phase.ROLLED_BACK)
     assert kserve.loads and not kserve.errors and not kserve.lost
     for pods, loads in kserve.loads:

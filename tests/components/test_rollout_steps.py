@@ -195,7 +195,7 @@ def test_golden_texts_go_where_the_cluster_has_the_versions(monkeypatch: pytest.
 
     monkeypatch.setattr("components.rollout.golden._labels", labels)
     rollout = replace(ROLLOUT, stable_predictor="v1", canary_predictor="v2")
-    addresses = [
+    addresses: list[tuple[dict[str, Any], str]] = [
         ({}, "svc.cluster.local"),
         # Services without an address of their own have the pods' port.
         ({"address": {"url": "http://news-v1-predictor.team-a.svc.example.org:8080"}}, "svc.example.org:8080"),
