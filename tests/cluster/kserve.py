@@ -1,23 +1,19 @@
 """KServe's part on a cluster where its controller does not run: Deployments, routes, revisions, status.
 
 Lines of upstream's are those of `tests.kserve_controller`.
-
-Deployments, ReplicaSets and pods are real and so are their controllers; there is no node, so pods are told to be ready.
 """
 
 import copy
 import json
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from components.cluster import Cluster
 from components.rollout.inference_service import GROUP, PLURAL, VERSION
+from tests.cluster.kubelet import Kubelet
 from tests.kserve_controller import (
     AUTOSCALER,
     Refused,
@@ -60,18 +56,11 @@ def document(version: str, mode: str = "Standard", replicas: int = 1) -> dict[st
 
 
 @dataclass
-class Kserve:
+class Kserve(Kubelet):
     """The controller of one InferenceService, which looks at it whenever `reconcile` is called."""
 
-    cluster: Cluster
-    broken: set[str] = field(default_factory=set)
-    """Versions whose pods never get ready."""
-    fit: dict[str, int] = field(default_factory=dict)
-    """By version the most of its pods that get ready."""
     load: int = 0
     """Pods that the stable version's autoscaler wants for its load."""
-    versions: dict[str, str] = field(default_factory=dict)
-    """Of each Deployment there ever was."""
     lost: list[tuple[str, int]] = field(default_factory=list)
     """Versions whose Service went while the route gave it traffic, with how many percent."""
     errors: list[str] = field(default_factory=list)
@@ -185,14 +174,6 @@ class Kserve:
         if not self.routes or self.routes[-1] != shares:
             self.routes.append(shares)
 
-    @property
-    def _apps(self) -> client.AppsV1Api:
-        return client.AppsV1Api(self.cluster.api.api_client)
-
-    @property
-    def _core(self) -> client.CoreV1Api:
-        return client.CoreV1Api(self.cluster.api.api_client)
-
     def _make(self, isvc: Mapping[str, Any], name: str, predictor: Mapping[str, Any], least: int, most: int) -> None:
         """A predictor's Service, Deployment and autoscaler. reconcilers/raw/raw_kube_reconciler.go:241"""
         scaler = autoscaler(isvc, predictor)
@@ -290,50 +271,6 @@ class Kserve:
     def _condition(self, name: str, kind: str) -> str:
         found = self._found(name)
         return next((c.status for c in (found.status.conditions or []) if c.type == kind), "") if found else ""
-
-    def _available(self) -> dict[str, int]:
-        found = self._apps.list_namespaced_deployment(self.cluster.namespace).items
-        return {each.metadata.name: each.status.available_replicas or 0 for each in found}
-
-    def _kubelet(self) -> None:
-        """Play the kubelet until the real controllers count every Deployment's pods as they are."""
-        for _ in range(400):
-            found = self._apps.list_namespaced_deployment(self.cluster.namespace).items
-            if sum(self._settled(each) for each in found) == len(found):
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"pods that never came: {self._available()}")
-
-    def _settled(self, found: Any) -> bool:
-        version, wanted = self.versions[found.metadata.name], found.spec.replicas
-        fit = 0 if version in self.broken else min(wanted, self.fit.get(version, wanted))
-        pods = self.pods(found.metadata.name)
-        for number, pod in enumerate(sorted(pods, key=lambda pod: str(pod.metadata.name))):
-            if _serves(pod) != (number < fit):
-                self._tell(pod, number < fit)
-        fresh = (found.status.observed_generation or 0) >= found.metadata.generation
-        return fresh and len(pods) == wanted and (found.status.available_replicas or 0) == fit
-
-    def pods(self, name: str) -> list[Any]:
-        found = self._core.list_namespaced_pod(self.cluster.namespace, label_selector=f"app=isvc.{name}").items
-        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
-
-    def _tell(self, pod: Any, healthy: bool) -> None:
-        state = {"running": {}} if healthy else {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
-        container = {"name": "kserve-container", "ready": healthy, "state": state, "restartCount": 0}
-        container |= {"image": "none", "imageID": ""}
-        conditions = [{"type": "Ready", "status": "True" if healthy else "False"}]
-        status = {"conditions": conditions, "containerStatuses": [container]}
-        try:
-            self._core.patch_namespaced_pod_status(pod.metadata.name, self.cluster.namespace, {"status": status})
-        except ApiException as error:
-            if error.status not in (404, 409):
-                raise
-
-
-def _serves(pod: Any) -> bool | None:
-    """Whether a pod is ready; None where nobody has said anything of it."""
-    return next((c.status == "True" for c in pod.status.conditions or [] if c.type == "Ready"), None)
 
 
 def predictor_is_canary(isvc: Mapping[str, Any], predictor: Mapping[str, Any]) -> bool:
