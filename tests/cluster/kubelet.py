@@ -45,11 +45,12 @@ class Kubelet:
 
     def _settled(self, found: Any) -> bool:
         version, wanted = self.versions[found.metadata.name], found.spec.replicas
-        fit = 0 if version in self.broken else min(wanted, self.fit.get(version, wanted))
-        pods = self.pods(found.metadata.name)
+        # Without a bound all are ready, also those that a rolling update has beyond what is wanted.
+        most = 0 if version in self.broken else self.fit.get(version, 10**6)
+        fit, pods = min(wanted, most), self.pods(found.metadata.name)
         for number, pod in enumerate(sorted(pods, key=lambda pod: str(pod.metadata.name))):
-            if _serves(pod) != (number < fit):
-                self._tell(pod, number < fit)
+            if _serves(pod) != (number < most):
+                self._tell(pod, number < most)
         fresh = (found.status.observed_generation or 0) >= found.metadata.generation
         return fresh and len(pods) == wanted and (found.status.available_replicas or 0) == fit
 
