@@ -73,4 +73,4 @@ class Kubelet:
 
 def _serves(pod: Any) -> bool | None:
     """Whether a pod is ready; None where nobody has said anything of it."""
-    return next((c.status == "True" for c in pod.status.conditions or [] if c.type == "Ready"), None)
+    return next((bool(c.status == "True") for c in pod.status.conditions or [] if c.type == "Ready"), None)
