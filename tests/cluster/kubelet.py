@@ -52,7 +52,7 @@ class Kubelet:
             if _serves(pod) != (number < most):
                 self._tell(pod, number < most)
         fresh = (found.status.observed_generation or 0) >= found.metadata.generation
-        return fresh and len(pods) == wanted and (found.status.available_replicas or 0) == fit
+        return bool(fresh and len(pods) == wanted and (found.status.available_replicas or 0) == fit)
 
     def pods(self, name: str) -> list[Any]:
         found = self._core.list_namespaced_pod(self.cluster.namespace, label_selector=f"app=isvc.{name}").items
