@@ -92,7 +92,9 @@ def _ask(base: str, target: str) -> None:
         print("  " + "".join(f"{f'{label} {confidence:.3f}':<18}" for label, confidence in cells) + text[:60] + "...")
     print(f"\n== Counters on {base}/metrics\n")
     for line in httpx.get(f"{base}/metrics").text.splitlines():
-        if line.startswith(("text_classifier_requests_total", "text_classifier_predictions_total")):
+        if line.startswith(("text_classifier_requests_total", "text_classifier_predictions_total")) and (
+            not line.endswith(" 0.0")
+        ):
             print(f"  {line}")
 
 

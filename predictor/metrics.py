@@ -17,6 +17,9 @@ _LABELS = ("model_name", "revision")
 _LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STAGE = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _POWERS = tuple(2.0**n for n in range(8))
+_PROTOCOLS = ("v1", "v2", "grpc")
+_CODES = (200, 400, 404, 408, 413, 415, 429, 499, 500, 503, 504)
+"""That a request ends with; each is there at 0 from the start, or Prometheus would not see it rise to its first 1."""
 
 
 class Metrics:
@@ -47,7 +50,11 @@ class Metrics:
             (*_LABELS, "protocol", "code"),
             registry=registry,
         )
-        self._seen: dict[tuple[str, int], Counter] = {}
+        self._seen = {
+            (protocol, code): self._requests.labels(*self._who, protocol, str(code))
+            for protocol in _PROTOCOLS
+            for code in _CODES
+        }
         predictions = self._of(Counter, "predictions_total", "Texts answered, by category.", "category")
         self._predictions = [predictions.labels(*self._who, label) for label in labels]
         self._latency = self._of(

@@ -48,6 +48,8 @@ class Answers:
 
     seconds: Floats
     """Of each request."""
+    texts: Floats
+    """Of each request."""
     categories: Floats
     """Texts by category."""
     confidence: Floats
@@ -82,7 +84,7 @@ class Simulated:
         number = int(texts.sum())
         sure = random.beta(8, 1.2, number) / 2 + 0.5
         confidence = np.where(random.random(number) < who.unsure, random.uniform(0.3, 0.5, number), sure)
-        return Answers(seconds, categories.astype(np.float64), confidence)
+        return Answers(seconds, texts.astype(np.float64), categories.astype(np.float64), confidence)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,31 @@ class Recorded:
         categories[0] += moved.sum()
         categories[1:] -= moved
         confidence = self.confidence[rows]
-        return Answers(seconds, categories, confidence[~np.isnan(confidence)])
+        return Answers(seconds, self.categories[rows].sum(axis=1), categories, confidence[~np.isnan(confidence)])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How things stand in an interval, for both versions; 1 is as ever."""
+
+    rate: float = 1.0
+    """Of requests."""
+    mix: float = 1.0
+    """Of texts in the first category, and less of the next."""
+    slower: float = 1.0
+    """Seconds of every request."""
+    errors: float = 1.0
+    """Requests that fail."""
+    incident: float = 0.0
+    """Share of requests that fail beside, whoever answers."""
+
+
+@dataclass(frozen=True)
+class Pods:
+    """What serves the requests, one after the other in each pod; the more come to a pod, the longer they wait."""
+
+    stable: int
+    canary: int
 
 
 def windows(
@@ -128,23 +154,56 @@ def windows(
     found = []
     for n, weight in enumerate(weights):
         drift = 1 + 0.2 * math.sin(n + seed)
-        total = int(random.poisson(rate * interval * drift))
-        mine = int(random.binomial(total, weight / 100))
-        counts = (_counted(who, size, drift, traffic, random) for who, size in ((STABLE, total - mine), (canary, mine)))
-        found.append(Window(interval * (n + 1), *counts))
+        end = interval * (n + 1)
+        found.append(window(end, canary, weight, rate, interval, random, traffic, Moment(rate=drift, mix=drift)))
     return found
 
 
-def _counted(who: Behaviour, size: int, drift: float, traffic: Traffic, random: np.random.Generator) -> Counts:
-    failed = int(random.binomial(size, who.errors))
-    got = traffic.answered(who, size - failed, drift, random)
+def window(
+    end: float, canary: Behaviour, weight: int, rate: float, interval: float, random: np.random.Generator,
+    traffic: Traffic = Simulated(), moment: Moment = Moment(), pods: Pods | None = None,
+) -> Window:  # fmt: skip
+    """Draw one interval; without pods nothing waits for another request."""
+    total = int(random.poisson(rate * interval * moment.rate))
+    mine = int(random.binomial(total, weight / 100))
+    served = (pods.stable, pods.canary) if pods else (None, None)
+    sides = ((STABLE, total - mine, served[0]), (canary, mine, served[1]))
+    stable, beside = (_counted(who, size, moment, traffic, interval, each, random) for who, size, each in sides)
+    return Window(end, stable, beside)
+
+
+def _counted(
+    who: Behaviour, size: int, moment: Moment, traffic: Traffic, interval: float, pods: int | None,
+    random: np.random.Generator,
+) -> Counts:  # fmt: skip
+    failed = int(random.binomial(size, min(1.0, who.errors * moment.errors + moment.incident)))
+    got = traffic.answered(who, size - failed, moment.mix, random)
+    seconds = got.seconds * moment.slower
+    if pods is None:
+        waits = random.exponential(0.01, len(got.confidence))
+    else:
+        waited = _waits(seconds, pods, interval, random)
+        seconds, waits = seconds + waited, np.repeat(waited, got.texts.astype(int))
     return Counts(
         {"200": float(size - failed), "500": float(failed)},
         {f"class {k}": float(count) for k, count in enumerate(got.categories)},
-        _histogram(got.seconds, _LATENCY),
+        _histogram(seconds, _LATENCY),
         _histogram(got.confidence, _CONFIDENCE),
-        _histogram(random.exponential(0.01, len(got.confidence)), _STAGE),
+        _histogram(waits, _STAGE),
     )
+
+
+def _waits(seconds: Floats, pods: int, interval: float, random: np.random.Generator) -> Floats:
+    """Return how long each request waits: they come at random times, to any pod, which takes them in turn (Lindley)."""
+    waits = np.empty(len(seconds))
+    to = random.integers(pods, size=len(seconds))
+    for pod in range(pods):
+        mine = seconds[to == pod]
+        comes = np.sort(random.uniform(0, interval, len(mine)))
+        # Behind all work that came before, less the time since, but for the time in which there was nothing to do.
+        ahead = np.concatenate([[0.0], np.cumsum(mine)[:-1]])[: len(mine)] - comes
+        waits[to == pod] = ahead - np.minimum.accumulate(ahead)
+    return waits
 
 
 def _histogram(values: Floats, edges: tuple[float, ...] | list[float]) -> dict[float, float]:

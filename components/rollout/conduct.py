@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from components.cluster import Cluster
 from components.progress import say
-from components.rollout.evidence import NoEvidence, Prometheus
+from components.rollout.evidence import NoEvidence, Pods, Prometheus
 from components.rollout.golden import Golden, check_asked, objection
 from components.rollout.inference_service import Away, Conflict, Service, patch, read
 from components.rollout.judge import Verdict, judge
 from components.rollout.record import Record, load, save
+from components.rollout.restarts import look_at_pods
 from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version
 from components.rollout.steps import advance, intervals
 from components.rollout.versions import check_bundle, predictor_name, version_at
@@ -247,26 +248,30 @@ def _seen(
         return seen
     due = rollout.judged_since + (done + 1) * rollout.settings.interval
     try:
-        return replace(seen, verdict=looked(rollout, evidence.prometheus, now))
+        pods = look_at_pods(cluster, service, rollout, now)
+        return replace(seen, verdict=looked(rollout, evidence.prometheus, now, pods))
     except (NoEvidence, InputError) as error:
         # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
         return replace(seen, blind=str(error)) if now >= max(due, since) + rollout.settings.interval else seen
 
 
-def looked(rollout: Rollout, prometheus: Prometheus, now: float) -> Verdict:
+def looked(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
     """Return what the evidence says of a canary so far.
 
     Raises:
         NoEvidence: Prometheus is away, or only the stable version has traffic.
         InputError: it does not understand what is asked.
     """
+    crashed = judge((), pods=pods)  # which needs no metrics, and may be why there are none
+    if crashed.harm:
+        return crashed
     stable, canary = rollout.stable_revision, rollout.canary_revision
     windows = prometheus.windows(stable, canary, rollout.judged_since, now, rollout.settings.interval)
     if windows and windows[-1].stable.served and not windows[-1].canary.served:
         raise NoEvidence(
             f"Prometheus saw requests of {stable} and none of {canary}: look at the pods and the PodMonitor"
         )
-    return judge(windows)
+    return judge(windows, pods=pods)
 
 
 def _forget(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:

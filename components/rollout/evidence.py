@@ -1,4 +1,4 @@
-"""What Prometheus knows of two revisions of a model, interval by interval."""
+"""What is known of two versions of a model: what Prometheus counted, interval by interval, and how their pods fared."""
 
 import json
 import math
@@ -59,6 +59,31 @@ class Window:
     """Unix seconds."""
     stable: Counts
     canary: Counts
+
+
+@dataclass(frozen=True)
+class Pod:
+    """How one pod has fared since the canary got traffic."""
+
+    name: str
+    ends: int = 0
+    """How often its server ended, as far as Kubernetes tells: of several times only the last one's is known."""
+    reason: str = ""
+    """Of the last end, with the exit code."""
+    crashed: bool = False
+    """Whether the last one was an end of its own, or for want of memory, and not a probe's doing."""
+    silent: bool = False
+    """Whether it has not been ready for a whole interval, though it runs and once was started."""
+
+
+@dataclass(frozen=True)
+class Pods:
+    """Those of both versions."""
+
+    stable: tuple[Pod, ...] = ()
+    canary: tuple[Pod, ...] = ()
+    seconds: float = 0.0
+    """For how long they have been looked at."""
 
 
 def selector_of(namespace: str, service: str) -> str:

@@ -7,7 +7,7 @@ requests each version got, how many of the events were the canary's. So neither 
 the day has to be known, and different intervals may have different traffic shares.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 # Log odds ratios, each as likely as the next before anything is seen: from 10% more odds to eighty times the odds.
 MORE = tuple(0.1 * 2.0 ** (n / 2) for n in range(12))
 EITHER = (*(-each for each in MORE), *MORE)
+_FROM_THE_FIRST = 0.75
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,30 @@ class Table:
     stable_trials: float
 
 
-def log_evidence(tables: Iterable[Table], odds: tuple[float, ...]) -> float:
+def log_evidence(tables: Sequence[Table], odds: tuple[float, ...]) -> float:
     """Return the log of the evidence that the versions differ; it grows where they do, and shrinks where they do not.
 
     While both have the same rate, the probability that the evidence ever exceeds 1/alpha is at most alpha, however
     often it is computed (Ville's inequality). The mean of several such evidences is one, too.
 
+    They may differ from the first interval on, which is the likeliest, or from any later one. So an interval in which
+    something else happened to both, and in which a difference of a few requests is small beside it, does not speak
+    against the same difference for ever.
+
     Args:
-        tables: an interval each, in any order.
+        tables: an interval each, earliest first.
         odds: the log odds ratios to look for, `MORE` or `EITHER`.
     """
-    ratio = np.zeros(len(odds))
-    for table in tables:
-        ratio += _log_ratio(table, odds)
-    return mean_evidence(ratio)
+    if not tables:
+        return 0.0
+    ratios = np.array([_log_ratio(table, odds) for table in tables])
+    since = np.cumsum(ratios[::-1], axis=0)[::-1]  # by the interval from which on they differ, and by odds
+    begun = _log_sum(since) - np.log(len(odds))
+    number = np.arange(2, len(tables) + 1)
+    later = (1 - _FROM_THE_FIRST) / (number * (number - 1))
+    not_yet = (1 - _FROM_THE_FIRST) / len(tables)  # all that is left for what is still to come, with no evidence so far
+    chances = np.array([_FROM_THE_FIRST, *later, not_yet])
+    return float(_log_sum(np.log(chances) + np.array([*begun, 0.0])))
 
 
 def mean_evidence(logs: Sequence[float] | Floats) -> float:

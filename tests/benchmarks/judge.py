@@ -3,12 +3,14 @@
     make bench-judge                                        # a bundle and texts of the sample
     make bench-judge DATA=path/to/folder BUNDLE=path/to/bundle
 
-A service of 100 requests a second, of one to four texts each, half the requests all of one category; a tenth goes to
-the canary, a check every two minutes. Rate and mix of categories drift as over a day. Traffic is simulated, and then it
-is real: what our server answered to test rows, how surely and how fast, with the canary's fault put on top. "20% too
-often" is a fifth of the class's share (25% become 30%), the harder reading; a doubled p99 is that of the slowest two in
-a hundred alone. The peer is Flagger's two built-in checks at the thresholds of its documentation: at least 99% of
-requests succeed, p99 at most 500 ms.
+First come whole rollouts, at the weights and with the pods that the state machine asks for. Requests wait for each
+other in their pod, so latency depends on its load; rate, mix, seconds and errors of both versions drift. Then a service
+of 100 requests a second, of one to four texts each, half the requests all of one category; a tenth goes to the canary,
+a check every two minutes. Rate and mix of categories drift as over a day. Traffic is simulated, and then it is real:
+what our server answered to test rows, how surely and how fast, with the canary's fault put on top. "20% too often" is a
+fifth of the class's share (25% become 30%), the harder reading; a doubled p99 is that of the slowest two in a hundred
+alone. The peer is Flagger's two built-in checks at the thresholds of its documentation: at least 99% of requests
+succeed, p99 at most 500 ms.
 """
 
 import argparse
@@ -23,10 +25,12 @@ import orjson
 from components.data.prepare import prepare
 from components.data.sources import collect
 from components.rollout.evidence import Window
-from components.rollout.judge import judge, quantile
-from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version
+from components.rollout.intervals import quantile
+from components.rollout.judge import judge
+from components.rollout.rollout import Phase, Seen, Settings
 from components.rollout.steps import advance
 from predictor.bundle import Bundle
+from tests.benchmarks.rollouts import Day, Setting, begun, incident_first, replayed, rolled_out, slowing
 from tests.benchmarks.serve import SEED, bundle_at, ours
 from tests.benchmarks.serving.load import Load
 from tests.benchmarks.serving.rounds import client, served
@@ -74,9 +78,7 @@ def record(bundle: str, data: str) -> Recorded:
 
 def _end(found: Sequence[Window], settings: Settings) -> Phase:
     """Take the state machine through the checks, one a window."""
-    stable, canary = Version("a" * 12, "s3://models/" + "a" * 12), Version("b" * 12, "s3://models/" + "b" * 12)
-    first = settings.step_weight
-    rollout = Rollout(stable, canary, Phase.JUDGING, 0.0, 0.0, settings, weight=first, judged_since=1.0, running=2)
+    rollout = begun(settings)
     for n in range(1, len(found) + 1):
         service, deployed = obeyed(rollout)
         rollout = advance(rollout, Seen(service, n * settings.interval, deployed, judge(found[:n])))
@@ -110,6 +112,19 @@ def _promoted(name: str, canary: Behaviour, traffic: Traffic, rate: float, runs:
     return row(f"{name}, {rate:g} requests/s, {_kind(traffic)}", what, mine, peer, "Flagger's checks", goal=goal)
 
 
+def _ramp(name: str, canary: Behaviour, setting: Setting, runs: int, wanted: Phase, goal: float | None) -> Row:
+    ends = [rolled_out(canary, setting, 20_000 + seed).phase for seed in range(runs)]
+    what = f"share of {runs} {'promoted' if wanted is Phase.FILLING else 'rolled back'} in steps of 10 to 50%"
+    where = f"{setting.pods} pods at {setting.load:.0%} of what they can take"
+    return row(f"{name}, {where}", what, sum(end is wanted for end in ends) / runs, goal=goal)
+
+
+def _day(name: str, canary: Behaviour, day: Day, runs: int, wanted: Phase) -> Row:
+    ends = [replayed(canary, day, 100, 30_000 + seed) for seed in range(runs)]
+    what = f"share of {runs} {'promoted' if wanted is Phase.FILLING else 'rolled back'} in ten checks, 10 to 50%"
+    return row(f"{name}, 100 requests/s", what, sum(end is wanted for end in ends) / runs, goal=0.95)
+
+
 def _kind(traffic: Traffic) -> str:
     return "real" if isinstance(traffic, Recorded) else "simulated"
 
@@ -128,6 +143,16 @@ def main() -> None:
         rows.append(found)
         print(f"  {found.ours:.3f}  {found.metric}", file=sys.stderr, flush=True)
 
+    for pods in (2, 6):
+        for load in (0.3, 0.5, 0.7):
+            note(_ramp("equal canary", STABLE, Setting(pods, load), runs, Phase.FILLING, 0.95))
+        for name, canary in _BAD.items():
+            note(_ramp(name, canary, Setting(pods, 0.5), runs, Phase.ROLLING_BACK, None))
+        crashing = Setting(pods, 0.5, crashes=1 / 180)
+        note(_ramp("servers crash every three minutes", STABLE, crashing, runs, Phase.ROLLING_BACK, 0.95))
+    failing, slower = replace(STABLE, errors=0.009), replace(STABLE, median=1.04 * STABLE.median)
+    note(_day("0.8% more fail, after an incident of both", failing, incident_first, runs, Phase.ROLLING_BACK))
+    note(_day("4% slower, on a day that slows", slower, slowing, runs, Phase.FILLING))
     for traffic in (Simulated(), record(asked.bundle, asked.data)):
         for name, canary in _BAD.items():
             note(_caught(name, canary, traffic, 100, runs, 0.95))

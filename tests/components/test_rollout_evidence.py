@@ -5,11 +5,14 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from components.rollout.evidence import NoEvidence, Prometheus, Window, selector_of
+from components.rollout.evidence import _SERIES, NoEvidence, Prometheus, Window, selector_of
 from predictor.errors import InputError
+from predictor.metrics import Metrics
 from tests.prometheus import backfill, free_port, needs_prometheus, prometheus
 
 _STEP = 15
@@ -107,3 +110,35 @@ def test_what_is_no_prometheus_is_told_apart_from_one_that_is_away(status: int, 
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_all_that_the_judge_reads_exists_at_zero_from_the_start() -> None:
+    """Else the first error of a pod is where its series begins, and nothing has risen."""
+    registry = CollectorRegistry()
+    Metrics("news", CANARY, ["Sports", "World"], [8, 16], registry)
+    lines = generate_latest(registry).decode().splitlines()
+    for series, label in _SERIES.values():
+        metric, _, own = series.rstrip("}").partition("{")
+        found = [line for line in lines if line.startswith(f"{metric}{{") and own in line and f'{label}="' in line]
+        assert found and all(line.endswith(" 0.0") for line in found)
+    lines = [line for line in lines if "_created" not in line]
+    codes = {code: sum(f'code="{code}"' in line for line in lines) for code in (200, 400, 429, 499, 500, 503, 504)}
+    assert set(codes.values()) == {3}  # by protocol
+    assert sum("predictions_total{" in line for line in lines) == 2
+
+
+def test_a_server_that_starts_again_loses_nothing_of_what_it_counts_then(tmp_path: Path) -> None:
+    """Its counters begin at zero again, in the midst of an interval; the first errors after that are seen, too."""
+    needs_prometheus()
+    start = int(time.time()) - 3600
+    text, name = "# TYPE text_classifier_requests counter\n", "text_classifier_requests_total"
+    for code, before, after in (("200", 10.0, 10.0), ("500", 0.0, 1.0)):
+        own = f'{{model_name="news",pod="canary",revision="{CANARY}",protocol="v1",code="{code}"}}'
+        rows = [(n, before * _STEP * n) for n in range(20)]
+        rows += [(n, after * _STEP * (n - 20)) for n in range(20, 41)]
+        text += "".join(f"{name}{own} {value:g} {start + n * _STEP}\n" for n, value in rows)
+    backfill(tmp_path, text)
+    with prometheus(tmp_path) as url:
+        first, second = Prometheus(url).windows(STABLE, CANARY, start + 120, start + 480, 180)
+    assert first.canary.requests == pytest.approx({"200": 10 * 165, "500": 0}, rel=0.1)
+    assert second.canary.requests == pytest.approx({"200": 10 * 180, "500": 180}, rel=0.1)

@@ -1,0 +1,74 @@
+"""What became of the pods of both versions: a pod that dies takes what it counted along, so metrics do not show it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from kubernetes import client
+
+from components.cluster import REQUEST_SECONDS, Cluster
+from components.rollout.evidence import Pod, Pods
+from components.rollout.inference_service import Service, explained
+from components.rollout.rollout import Rollout
+from components.rollout.workloads import deployment_name
+
+_CONTAINER = "kserve-container"
+"""The server's; whatever sidecars do is not the bundle's doing."""
+# A node that went down ended all its containers, whatever they served.
+_OF_THE_NODE = ("ContainerStatusUnknown", "Unknown")
+_BY_SIGNAL = (0, 137, 143)
+"""What a server ends with that was told to, by a probe that failed: drained, killed, or stopped at once."""
+
+
+def look_at_pods(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Pods:
+    """Return how the pods of both versions have fared since the canary got traffic.
+
+    Raises:
+        InputError: they may not be listed.
+        Away: the API server does not answer.
+    """
+    found = []
+    for selector in _selectors(service, rollout):
+        with explained(cluster, f"pods of {service.name}", "pods"):
+            listed = client.CoreV1Api(cluster.api.api_client).list_namespaced_pod(
+                cluster.namespace, label_selector=selector, _request_timeout=REQUEST_SECONDS
+            )
+        pods = client.ApiClient().sanitize_for_serialization(listed)["items"]
+        # One that is on its way out, evicted or scaled away, ends because it has to.
+        there = [p for p in pods if "deletionTimestamp" not in p["metadata"] and p["status"].get("phase") != "Failed"]
+        since, patience = rollout.judged_since, rollout.settings.interval
+        found.append(tuple(_pod(pod, since, now - patience) for pod in there))
+    return Pods(found[0], found[1], now - rollout.judged_since)
+
+
+def _selectors(service: Service, rollout: Rollout) -> tuple[str, str]:
+    if not service.standard:
+        revisions = (rollout.stable_revision, rollout.canary_revision)
+        return f"serving.knative.dev/revision={revisions[0]}", f"serving.knative.dev/revision={revisions[1]}"
+    predictors = (str(service.predictor.get("name") or ""), rollout.predictor_name)
+    stable, canary = (f"app=isvc.{deployment_name(service.name, predictor)}" for predictor in predictors)
+    return stable, canary
+
+
+def _pod(pod: Mapping[str, Any], since: float, silent_since: float) -> Pod:
+    name, status = pod["metadata"]["name"], pod["status"]
+    server = next((c for c in status.get("containerStatuses") or [] if c["name"] == _CONTAINER), None)
+    if server is None:
+        return Pod(name)
+    state = server.get("state") or {}
+    running, ended = state.get("running"), state.get("terminated") or (server.get("lastState") or {}).get("terminated")
+    ready: Mapping[str, Any] = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
+    silent = False
+    if running and server.get("started") is not False and ready.get("status") == "False":
+        silent = max(_seconds(running.get("startedAt")), _seconds(ready.get("lastTransitionTime"))) <= silent_since
+    if not ended or _seconds(ended.get("finishedAt")) < since or ended.get("reason") in _OF_THE_NODE:
+        return Pod(name, silent=silent)
+    # While it waits to be started again, that start is not counted yet.
+    ends = int(server.get("restartCount", 0)) + (running is None)
+    code, reason = ended.get("exitCode"), ended.get("reason") or "ended"
+    crashed = reason == "OOMKilled" or code not in _BY_SIGNAL
+    return Pod(name, max(1, ends), f"{reason}, exit code {code}", crashed, silent)
+
+
+def _seconds(time: str | None) -> float:
+    return datetime.fromisoformat(time).timestamp() if time else 0.0
