@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsspec.implementations.local import LocalFileSystem
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from components.progress import say
@@ -51,6 +52,14 @@ def store(bundle: Bundle, root: str) -> str:
     return uri
 
 
+def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
+    """Let an alias name a version; where two first runs make it at the same moment, one of them has to try again."""
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException:
+        client.set_registered_model_alias(name, alias, version)
+
+
 def _store_local(bundle: Bundle, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +101,7 @@ def register(step: StepRun, bundle_path: Path, report: Path, passed: bool, root:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     version = client.create_model_version(name, run.info.artifact_uri, run.info.run_id, tags=tags).version
-    client.set_registered_model_alias(name, CHALLENGER, version)
-    if passed:
-        client.set_registered_model_alias(name, CHAMPION, version)
+    for alias in (CHALLENGER, CHAMPION) if passed else (CHALLENGER,):
+        _point(client, name, alias, version)
     say(f"registered {name} version {version}, @{CHAMPION if passed else CHALLENGER}: {uri}")
     return Registered(uri, bundle.digest, str(version))

@@ -65,14 +65,13 @@ UNTESTED = replace(
     GOOD,
     labels=["a", "<b>", "c"],
     classes=[*GOOD.classes, ClassScore("c", 0.0, 0.0, 0.0, 0)],
-    confusion=[[475, 25, 0], [25, 475, 0], [0, 0, 0]],
 )
 
 
 def test_a_class_without_test_rows_does_not_close_the_gate_but_is_named() -> None:
     verdict = gate(UNTESTED, 0.9)
     assert verdict.passed and verdict.reasons[-1] == "without test rows, so that nothing is known of it: c"
-    mute = replace(UNTESTED, confusion=[[500, 0, 0], [500, 0, 0], [0, 0, 0]])
+    mute = replace(UNTESTED, confusion=[(0, 0, 500), (1, 0, 500)])
     assert not gate(mute, 0.9).passed and "never answered: <b>" in gate(mute, 0.9).reasons
 
 

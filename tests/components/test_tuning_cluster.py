@@ -118,7 +118,10 @@ def test_an_experiment_that_somebody_deletes(cluster: FakeCluster) -> None:
         ((404, {}), "the cluster has no Katib"),
         (refusal(404, 'namespaces "team-a" not found', name="team-a"), "namespace team-a does not exist"),
         (refusal(403, "user may not create"), r"forbids it in namespace team-a \(user may not create\): let this"),
-        (refusal(403, 'admission webhook "v" denied the request: no'), r"denied the request: no\): mend what it names"),
+        (
+            refusal(403, 'admission webhook "v" denied the request: no'),
+            r"refuses the experiment \(no\): mend what it says",
+        ),
         (refusal(400, 'admission webhook denied: "bad"'), r"Katib refuses the experiment \(admission webhook denied"),
     ],
 )

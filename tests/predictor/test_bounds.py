@@ -59,7 +59,7 @@ def message(*, raw: tuple[bytes, ...] = (), **more: Any) -> bytes:
     contents = None if raw else pb.InferTensorContents(bytes_contents=more.pop("texts", [b"a"]))
     tensor = Tensor(name="text", datatype="BYTES", shape=more.pop("shape", [1]), contents=contents)
     fields = {"model_name": "toy", "inputs": [tensor], "raw_input_contents": raw, **more}
-    return pb.ModelInferRequest(**fields).SerializeToString()
+    return bytes(pb.ModelInferRequest(**fields).SerializeToString())
 
 
 def many_tensors(count: int) -> tuple[bytes, str]:

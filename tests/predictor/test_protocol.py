@@ -47,7 +47,7 @@ V1 = st.fixed_dictionaries(
 
 
 def sound(question: Question) -> None:
-    assert question.texts and all(isinstance(text, str) and text.strip() for text in question.texts)
+    assert question.texts and all(isinstance(text, str) for text in question.texts)
     assert question.top_k is None or question.top_k >= 1
     assert question.timeout is None or question.timeout > 0
     assert set(question.binary) <= set(question.outputs) <= set(OUTPUTS)
