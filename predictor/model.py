@@ -21,7 +21,7 @@ from predictor.errors import InternalError, Refusal, TooLarge
 from predictor.metrics import Metrics
 from predictor.protocol import INPUTS, Question, output_types, read_deadline, read_grpc, read_v1, read_v2
 from predictor.replies import grpc_answer, v1_answer, v2_answer
-from predictor.serving import Limits, LiveClassifier
+from predictor.serving import MOST_VALUES, Limits, LiveClassifier
 
 log = logging.getLogger("pigeonhole")
 
@@ -30,11 +30,8 @@ Answer = TypeVar("Answer")
 # Answered before the model says it is ready: the first call builds caches that no user should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
 _GONE = 499
-# Values of an answer, a label or a number each: beyond the first it is refused, beyond the second written in a thread.
-_VALUES = 2**20
+# Values of an answer, a label or a number each: one with more of them is written in a thread.
 _INLINE_VALUES = 4096
-# Probabilities of a request: the rows of its texts take four bytes for each.
-_PROBABILITIES = 2**24
 
 
 class TextClassifier(Model):  # type: ignore[misc]
@@ -64,7 +61,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         self._labels = found.spec.labels
         self._live = LiveClassifier(self.classifier, limits, self.metrics)
         # A text has one token at least.
-        self._most = max(1, min(limits.queue_tokens, _PROBABILITIES // len(self._labels)))
+        self._most = max(1, min(limits.queue_tokens, MOST_VALUES // len(self._labels)))
         # One for all: what reads and writes JSON does not let go of the interpreter, and two would take it by turns.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
 
@@ -148,9 +145,9 @@ class TextClassifier(Model):  # type: ignore[misc]
         try:
             question = await self._done(size > SMALL, read)
             values = question.values(len(self._labels))
-            if values > _VALUES:
+            if values > MOST_VALUES:
                 raise TooLarge(
-                    f"the answer would have over {_VALUES} values: send fewer texts, or ask for less of each"
+                    f"the answer would have over {MOST_VALUES} values: send fewer texts, or ask for less of each"
                 )
             seconds = min((limit for limit in (read_deadline(deadline), question.timeout) if limit), default=None)
             rows = await self._live.probabilities(question.texts, seconds, perf_counter() - started)

@@ -93,7 +93,8 @@ class Arrivals:
         now = asyncio.get_running_loop().time
         if self._places.locked():
             for limit, since in self._open.items():
-                limit.reschedule(max(now(), since + self._wanted))
+                if not limit.expired():  # its message is being given up
+                    limit.reschedule(max(now(), since + self._wanted))
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()

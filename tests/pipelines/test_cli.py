@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from components.data.dataset import Dataset
+from components.data.prepare import prepare
+from components.data.sources import collect
 from pipelines.results import held
 from predictor.bundle import Bundle
 from predictor.classifier import Classifier
+from predictor.errors import InputError
 
 
 def pigeonhole(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -150,8 +153,18 @@ def _csv(train: str, test: str = "text,label\nx,a\ny,b\n") -> Callable[[Path], l
 
 
 ROWS = "".join(f"a text {n},a\nb text {n},b\n" for n in range(20))
+# Each is a whole run: one for each place that refuses. Other bad data is refused in the same two steps.
 BAD_RUNS: list[tuple[str, Callable[[Path], list[object]], str]] = [
     ("missing column", _csv("body,label\nx,a\n"), "has no column 'text'"),
+    ("unknown test label", _csv(f"text,label\n{ROWS}", "text,label\nx,z\n"), "label 'z', which train lacks"),
+    ("no such backbone", lambda f: ["--backbone", f / "none"], "is not a folder"),
+    ("unknown profile", lambda f: ["--profile", "slow"], "--profile slow is unknown"),
+    ("refused name", lambda f: ["--name", "team/news"], "MLflow takes no model by the name 'team/news'"),
+    ("rewritten path", lambda f: ["--data", shutil.copytree(_sample(), f / "python3")], "contains 'python3'"),
+]
+
+
+BAD_DATA: list[tuple[str, Callable[[Path], list[object]], str]] = [
     (
         "unreadable file",
         _folder(lambda f: (f / "train.csv.gz").write_bytes(gzip.compress(b"\xff\xfe\x00"))),
@@ -161,12 +174,7 @@ BAD_RUNS: list[tuple[str, Callable[[Path], list[object]], str]] = [
     ("no folder", lambda f: ["--data", f / "none"], "is not a folder"),
     ("empty class", _csv(f"text,label\n{ROWS},c\n"), "class 'c' in train has no row with text"),
     ("one class", _csv("text,label\nx,a\nz,a\n"), "only the class 'a'"),
-    ("unknown test label", _csv(f"text,label\n{ROWS}", "text,label\nx,z\n"), "label 'z', which train lacks"),
-    ("no such backbone", lambda f: ["--backbone", f / "none"], "is not a folder"),
-    ("unknown profile", lambda f: ["--profile", "slow"], "--profile slow is unknown"),
     ("hub out of reach", lambda f: ["--data", "hf:no/such"], "hf:no/such cannot be loaded"),
-    ("refused name", lambda f: ["--name", "team/news"], "MLflow takes no model by the name 'team/news'"),
-    ("rewritten path", lambda f: ["--data", shutil.copytree(_sample(), f / "python3")], "contains 'python3'"),
 ]
 
 
@@ -187,6 +195,14 @@ def test_bad_input_ends_in_one_sentence_and_leaves_nothing(
     assert last.startswith("pigeonhole: ") and message in last
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [case[1:] for case in BAD_DATA], ids=[case[0] for case in BAD_DATA])
+def test_bad_data_is_refused_by_the_steps_that_read_it(
+    tmp_path: Path, arguments: Callable[[Path], list[object]], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare(collect(str(arguments(tmp_path / "data")[1])), seed=42)
 
 
 def test_a_failed_run_leaves_earlier_results_as_they_were(result: dict[str, Any], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Calls of a real grpc server in front of a small model: what it holds is bounded, and given back."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -101,5 +102,45 @@ def test_only_texts_may_be_long() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Check(health_pb2.HealthCheckRequest(service="x" * 70_000))
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+    played(script)
+
+
+def slow_call(port: int) -> socket.socket:
+    """Begin a call whose message never arrives whole, frame by frame as HTTP/2 has them: grpc's own client cannot."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+    def text(value: str) -> bytes:
+        return bytes((len(value),)) + value.encode()
+
+    fields = {
+        ":method": "POST", ":scheme": "http", ":path": INFER, ":authority": "m", "te": "trailers",
+        "content-type": "application/grpc",
+    }  # fmt: skip
+    head = b"".join(b"\0" + text(name) + text(value) for name, value in fields.items())
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, head)
+        + frame(0, 0, 1, b"\0" + (1000).to_bytes(4, "big") + b"slow")
+    )  # fmt: skip
+    return connection
+
+
+def test_messages_that_arrive_slowly_give_way_to_those_that_wait() -> None:
+    async def script(channel: Any, model: Echo, server: RpcServer) -> None:
+        arrivals = server._door._large
+        slow = [await asyncio.to_thread(slow_call, server._port) for _ in range(16)]
+        while not arrivals._places.locked():
+            await asyncio.sleep(0.01)
+        call = channel.unary_unary(INFER)
+        answers = await asyncio.gather(*(call(b"%d" % number) for number in range(40)))
+        assert answers == [b"%d" % number for number in range(40)]
+        for connection in slow:
+            with connection, connection.makefile("rb") as stream:
+                told = b""
+                while b"held up others" not in told:
+                    told += await asyncio.to_thread(stream.read1)
 
     played(script)
