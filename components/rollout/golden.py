@@ -12,6 +12,7 @@ from components.rollout.inference_service import Service
 from components.rollout.rollout import Rollout
 from components.rollout.workloads import deployment_name
 from predictor.errors import InputError
+from predictor.text import clean
 
 _TAGS = "serving.kserve.io/enable-tag-routing"
 _BATCH_TEXTS = 32
@@ -34,8 +35,10 @@ def check_asked(golden: Golden, service: Service) -> None:
     """Refuse golden texts that one version could not be asked, before anything is done.
 
     Raises:
-        InputError: in Knative mode KServe gives the canary no address of its own.
+        InputError: cleaning leaves nothing of one, or in Knative mode KServe gives the canary no address of its own.
     """
+    if empty := [number for number, text in enumerate(golden.texts, start=1) if not clean(text)]:
+        raise InputError(f"golden text {empty[0]} is empty once it is cleaned: remove it, or give a text with words")
     if service.standard or golden.canary_url or service.annotation(_TAGS) == "true":
         return
     raise InputError(

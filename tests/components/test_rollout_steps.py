@@ -214,3 +214,8 @@ def test_golden_texts_are_refused_before_anything_where_a_canary_has_no_address(
     check_asked(Golden(["text"]), service())
     knative.document["metadata"]["annotations"] = {"serving.kserve.io/enable-tag-routing": "true"}
     check_asked(Golden(["text"]), knative)
+
+
+def test_golden_texts_that_cleaning_empties_are_refused_before_anything() -> None:
+    with pytest.raises(InputError, match="golden text 2 is empty once it is cleaned"):
+        check_asked(Golden(["text", "<br> \u200b"]), service())
