@@ -169,42 +169,6 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     assert done.stderr.startswith("pigeonhole: ") and sentence in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-NOWHERE = Server("v2", "http://127.0.0.1:9", "toy")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("none.csv", None, "cannot be read"),
-        ("in.xlsx", "x", "is of no known kind"),
-        ("in.csv", "body\nx\n", "has no column 'text' (it has: body)"),
-        ("in.csv", "text\nThe match ended, at last\n", "in.csv has rows of another number of fields"),
-        ("in.csv", "text\nx\n\xe7\n".encode("latin-1"), "in.csv, line 3 is not UTF-8"),
-        ("in.csv", "text,confidence\nx,0.5\n", "in.csv has a column 'confidence', which the predictions would"),
-        ("in.csv", "predicted_label,confidence,text\na,0.5,x\n", "in.csv has a column 'predicted_label', which"),
-        ("in.jsonl", '{"text": "x"}\n{"text": [5]}\n', "in.jsonl, row 2 has a value of type list in 'text'"),
-        ("in.jsonl", '{"text": "x"}\n{', "in.jsonl, line 2 is no JSON"),
-        ("in.jsonl", '["x"]', "in.jsonl, line 1 is no JSON object"),
-        ("in.txt", b"x\n\xff\n", "in.txt, line 2 is not UTF-8"),
-        ("in.txt", "\n \n", "has no"),
-    ],
-)
-def test_a_bad_file_is_refused_before_the_first_request(
-    tmp_path: Path, name: str, content: str | bytes | None, sentence: str
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError) as caught:
-        predict_file(NOWHERE, tmp_path / name, tmp_path / "out.csv")
-    assert sentence in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["out.xlsx", "none/out.csv"])
-def test_a_bad_output_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="--output"):
-        predict_file(NOWHERE, tmp_path / "none.csv", tmp_path / name)
-
-
 class Fake:
     """An HTTP server that answers as it is told: each request takes the next of `answers`, the last one again.
 
