@@ -23,10 +23,11 @@ from predictor.serving import Limits
 
 SERVICE = "inference.GRPCInferenceService"
 _INFER = f"/{SERVICE}/ModelInfer"
-# Messages that may be on their way at a time, and seconds one may take: fewer where others wait for its place.
-_ARRIVING = 16
+# Messages that may be on their way at a time: health waits while so many are copied, which takes 7 ms each at 8 MB. And
+# seconds one may take: fewer where others wait for its place.
+_ARRIVING = 4
 _ARRIVAL_SECONDS = 30.0
-_WANTED_SECONDS = 1.0
+_WANTED_SECONDS = 0.25
 # Seconds a message waits for such a place.
 _PATIENCE = 5.0
 # The longest message that asks for anything but a classification: names, and nothing else.

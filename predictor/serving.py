@@ -28,8 +28,9 @@ _INLINE_CHARS = 2048
 # Texts a thread prepares at a time: between two portions smaller requests get their turn, and a caller that has gone is
 # noticed.
 _PORTION = 32
-# Texts that are queued, and answers that are counted, at a time: some milliseconds' work.
-_STRETCH = 1024
+# Texts that are queued, and answers that are counted, at a time: a millisecond's work, since each of many requests may
+# have its turn before health has.
+_STRETCH = 128
 # Requests that may be in preparation in the threads: the bodies they hold stand in no queue yet.
 _PREPARING = 32
 # Probabilities of one request, and of all that are in work: a million take 4 MB here, 20 MB as JSON, and some tens of

@@ -87,13 +87,13 @@ def _http(*requests: Callable[[str], bytes], read: bool = True, times: int = 1) 
 
 
 def _exchange(running: Running, stack: ExitStack, request: bytes, read: bool) -> None:
-    connection = stack.enter_context(socket.create_connection((running.host, running.port)))
     try:
+        connection = stack.enter_context(socket.create_connection((running.host, running.port)))
         connection.sendall(request)
         while read and b"\r\n\r\n" not in connection.recv(65_536):
             pass
     except OSError:
-        pass  # refused while it sends
+        pass  # refused while it sends, or the row is over
 
 
 def _json(path: str, body: bytes) -> Callable[[str], bytes]:

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from predictor.bounds import Held
+from predictor.rpc import _ARRIVING as ARRIVING
 from predictor.rpc import SERVICE, RpcServer
 from predictor.serving import Limits
 from tests.predictor.conftest import free_port
@@ -131,7 +132,7 @@ def slow_call(port: int) -> socket.socket:
 def test_messages_that_arrive_slowly_give_way_to_those_that_wait() -> None:
     async def script(channel: Any, model: Echo, server: RpcServer) -> None:
         arrivals = server._door._large
-        slow = [await asyncio.to_thread(slow_call, server._port) for _ in range(16)]
+        slow = [await asyncio.to_thread(slow_call, server._port) for _ in range(ARRIVING)]
         while not arrivals._places.locked():
             await asyncio.sleep(0.01)
         call = channel.unary_unary(INFER)
