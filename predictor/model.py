@@ -4,7 +4,6 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -62,8 +61,6 @@ class TextClassifier(Model):  # type: ignore[misc]
         self._live = LiveClassifier(self.classifier, limits, self.metrics)
         # A text has one token at least.
         self._most = max(1, min(limits.queue_tokens, MOST_VALUES // len(self._labels)))
-        # One for all: what reads and writes JSON does not let go of the interpreter, and two would take it by turns.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
 
     def warm_up(self) -> None:
         """Answer on every lane; ready is true only after that."""
@@ -86,7 +83,6 @@ class TextClassifier(Model):  # type: ignore[misc]
     def stop(self) -> None:
         """Let running work end."""
         self.ready = False
-        self._thread.shutdown()
         self._live.close()
 
     def get_input_types(self) -> list[dict[str, Any]]:
@@ -173,7 +169,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         """Do something here, or in a thread where it takes long."""
         if not apart:
             return do(*args)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, do, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._live.apart, do, *args)
 
 
 def _log_failure(protocol: str, error: BaseException) -> None:

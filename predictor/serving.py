@@ -25,6 +25,8 @@ Do = Callable[..., Awaitable[Any]]
 # Characters that are cleaned and tokenised on the event loop: half a millisecond's work. The way to a thread and back
 # costs a good part of that and would make a lone short text wait longer; more than this never blocks the loop.
 _INLINE_CHARS = 2048
+# A text of more characters takes milliseconds to clean.
+_LONG_CHARS = 131_072
 # Texts a thread prepares at a time: between two portions smaller requests get their turn, and a caller that has gone is
 # noticed.
 _PORTION = 32
@@ -78,6 +80,8 @@ class LiveClassifier:
         budget = TokenBudget(limits.queue_tokens, tokens, texts, padding)
         self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
+        self.apart = ThreadPoolExecutor(1, thread_name_prefix="apart")
+        """For what keeps the interpreter to itself for milliseconds: one thing at a time, or health waits for more."""
         self._labels = len(classifier.labels)
         self._held = 0
         self._preparing = 0
@@ -141,6 +145,7 @@ class LiveClassifier:
         """Let running work end and stop the threads."""
         self.batcher.close()
         self._threads.shutdown()
+        self.apart.shutdown()
         self._classifier.close()
 
     async def _enter(self, call: Call, texts: Sequence[str]) -> None:
@@ -154,8 +159,9 @@ class LiveClassifier:
         if self._preparing == _PREPARING:
             raise Overloaded(f"{_PREPARING} large requests are being prepared: send the request again in 1 s", 1)
         self._preparing += 1
+        threads = self.apart if max(map(len, texts)) > _LONG_CHARS else self._threads
         try:
-            await self._queue(call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, self._threads))
+            await self._queue(call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, threads))
         finally:
             self._preparing -= 1
 
