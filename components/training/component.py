@@ -68,8 +68,8 @@ def fine_tune(
 ) -> float:
     """Train a classifier on a pretrained encoder, in the way that suits the number of labels.
 
-    With fewer than 32 labels a class: contrastive few-shot. Below 100: a head on frozen embeddings. With more:
-    fine-tuning, whose best epoch is kept.
+    With fewer than 32 labels a class, and at most 80 classes: contrastive few-shot. Below 100: a head on frozen
+    embeddings. With more: fine-tuning, whose best epoch is kept.
 
     Args:
         dataset: the prepared data.

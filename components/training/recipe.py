@@ -24,6 +24,8 @@ Method = Literal["few-shot", "frozen", "full"]
 # Labels a class below which each method is left for the next; see the README for what was measured.
 FEW_LABELS = 32
 FULL_LABELS = 100
+# A contrastive step has so many classes. With 1,000, each of which came up once or twice, all texts ended in one place.
+FEW_CLASSES = 80
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,10 @@ def choose_method(labels: Sequence[str], asked: Mapping[str, str]) -> tuple[Meth
     typical = round(median(Counter(labels).values()))
     if asked:
         return "full", "fine-tuning, since its hyper-parameters were given"
-    if typical < FEW_LABELS:
+    if typical < FEW_LABELS and len(set(labels)) <= FEW_CLASSES:
         return "few-shot", f"contrastive few-shot, since {typical} labels a class are fewer than {FEW_LABELS}"
+    if typical < FEW_LABELS:
+        return "frozen", f"a head on frozen embeddings, since {len(set(labels)):,} classes are more than {FEW_CLASSES}"
     if typical < FULL_LABELS:
         return "frozen", f"a head on frozen embeddings, since {typical} labels a class are fewer than {FULL_LABELS}"
     return "full", f"fine-tuning, since {typical:,} labels a class are enough for it"

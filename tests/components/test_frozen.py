@@ -219,6 +219,8 @@ def test_the_method_follows_the_labels_a_class() -> None:
 
     assert [of(rows)[0] for rows in (8, 31, 32, 99, 100)] == ["few-shot", "few-shot", "frozen", "frozen", "full"]
     assert "8 labels a class" in of(8)[1]
+    assert choose_method([str(n % 81) for n in range(81 * 8)], {})[0] == "frozen"
+    assert choose_method([str(n % 80) for n in range(80 * 8)], {})[0] == "few-shot"
     assert of(8, {"epochs": "3"})[0] == "full"
 
 
