@@ -137,7 +137,9 @@ def fit_logistic(
     output, with a logit far below the others'.
     """
     scale = 1 / max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
-    fitted = LogisticRegression(C=1.0, max_iter=1000).fit(vectors * scale, classes, shares)
+    # The gradient is shared by all classes: with a thousand, sklearn's usual tolerance ends the fit before it begins.
+    tolerance = 4e-4 / max(4, int(classes.max()) + 1)
+    fitted = LogisticRegression(C=1.0, max_iter=1000, tol=tolerance).fit(vectors * scale, classes, shares)
     weight, bias = fitted.coef_ * scale, fitted.intercept_
     if len(weight) == 1:  # of two classes sklearn keeps one row, for the second against the first
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

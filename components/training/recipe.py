@@ -24,7 +24,7 @@ Method = Literal["few-shot", "frozen", "full"]
 # Labels a class below which each method is left for the next; see the README for what was measured.
 FEW_LABELS = 32
 FULL_LABELS = 100
-# A contrastive step has so many classes. With 1,000, each of which came up once or twice, all texts ended in one place.
+# A contrastive step has so many classes: of more, each would come up a few times only, and the steps take minutes.
 FEW_CLASSES = 80
 
 
