@@ -137,6 +137,18 @@ def test_a_class_without_rows_keeps_its_place_and_is_not_answered(backbone: Path
     assert (shares.argmax(1) == truth).mean() > 0.9
 
 
+def test_a_head_is_fitted_however_many_classes_there_are(backbone: Path) -> None:
+    count = 800
+    model = load_classifier(backbone, [str(number) for number in range(count)])
+    layer, random = output_layer(model), np.random.default_rng(1)
+    truth = np.repeat(np.arange(count), 4)
+    alike = 30 * random.normal(size=layer.weight.shape[1])  # as all texts are to an encoder, more or less
+    vectors = (alike + random.normal(size=(count, len(alike)))[truth]).astype(np.float32)
+    fit_logistic(model, vectors, truth)
+    answers = vectors @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+    assert (answers.argmax(1) == truth).mean() > 0.9
+
+
 def test_few_shot_learns_classes_of_which_some_have_no_rows(
     sentence_encoder: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
