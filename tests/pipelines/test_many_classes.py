@@ -54,5 +54,4 @@ def test_a_thousand_classes_are_learnt_in_bounded_memory_and_reported_in_short(t
     assert most < 4 * GIB
     assert Path(result["report"]).stat().st_size < 1_000_000
     assert len(printed) < 5_000
-    # Twenty times what guessing gives: words drawn at random, of which each class has some, say little to an encoder.
-    assert result["accuracy"] > 20 / CLASSES and result["baseline_accuracy"] > 20 / CLASSES
+    assert result["accuracy"] > 100 / CLASSES and result["baseline_accuracy"] > 100 / CLASSES
