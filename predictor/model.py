@@ -59,8 +59,6 @@ class TextClassifier(Model):  # type: ignore[misc]
         self.metrics.serves(found.digest, self.classifier.precision)
         self._labels = found.spec.labels
         self._live = LiveClassifier(self.classifier, limits, self.metrics)
-        # A text has one token at least.
-        self._most = max(1, min(limits.queue_tokens, MOST_VALUES // len(self._labels)))
 
     def warm_up(self) -> None:
         """Answer on every lane; ready is true only after that."""
@@ -98,7 +96,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         return await self._answer(
             "v1",
             len(body),
-            lambda: read_v1(body, self._most),
+            lambda: read_v1(body, self._live.most_texts),
             deadline,
             lambda asked, rows: v1_answer(asked, self._labels, rows, self.version),
         )
@@ -108,7 +106,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         return await self._answer(
             "v2",
             len(body),
-            lambda: read_v2(body, json_length, self._most),
+            lambda: read_v2(body, json_length, self._live.most_texts),
             deadline,
             lambda asked, rows: v2_answer(asked, self._labels, rows, self.name, self.version),
         )
@@ -118,7 +116,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         return await self._answer(
             "grpc",
             len(message),
-            lambda: read_grpc(message, self.name, self._most),
+            lambda: read_grpc(message, self.name, self._live.most_texts),
             None,  # gRPC cancels a call whose deadline has passed
             lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version).SerializeToString(),
         )

@@ -83,6 +83,9 @@ class LiveClassifier:
         self.apart = ThreadPoolExecutor(1, thread_name_prefix="apart")
         """For what keeps the interpreter to itself for milliseconds: one thing at a time, or health waits for more."""
         self._labels = len(classifier.labels)
+        # A text has one token at least.
+        self.most_texts = max(1, min(limits.queue_tokens, MOST_VALUES // self._labels))
+        """Of a request; one with more never fits."""
         self._held = 0
         self._preparing = 0
         self._inline = asyncio.Lock()
@@ -125,10 +128,9 @@ class LiveClassifier:
         Raises:
             TooLarge, Overloaded: there never is so much of it, or not now.
         """
+        if texts > self.most_texts:
+            raise TooLarge(f"the request has {texts} texts: send {self.most_texts} at a time")
         values = texts * self._labels
-        if values > MOST_VALUES:
-            most = max(1, MOST_VALUES // self._labels)
-            raise TooLarge(f"the request has {texts} texts, each with {self._labels} labels: send {most} at a time")
         if self._held + values > _HELD_VALUES:
             raise Overloaded("the server holds all the answers it can: send the request again in 1 s", 1)
         self._held += values
