@@ -103,6 +103,7 @@ def names_under(uri: str) -> set[str]:
     """
     with _explained(uri, "read"):
         files, base = fsspec.core.url_to_fs(uri)
+        files.invalidate_cache()  # some storages remember for long what there was
         return {str(file)[len(base.rstrip("/")) + 1 :] for file in files.find(base)}
 
 
