@@ -89,6 +89,8 @@ class FrontDoor:
             for start in range(0, len(answer), _PIECE):
                 more = start + _PIECE < len(answer)
                 await send({"type": "http.response.body", "body": answer[start : start + _PIECE], "more_body": more})
+                if more:
+                    await asyncio.sleep(0)  # each write waits for the interpreter, and health for all of them
         finally:
             self._answers.give(held)
 

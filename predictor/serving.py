@@ -27,6 +27,8 @@ Do = Callable[..., Awaitable[Any]]
 _INLINE_CHARS = 2048
 # A text of more characters takes milliseconds to clean.
 _LONG_CHARS = 131_072
+# So many texts keep a thread busy for as long, and the queue for much longer: nobody gains by two threads.
+_MANY_TEXTS = 1024
 # Texts a thread prepares at a time: between two portions smaller requests get their turn, and a caller that has gone is
 # noticed.
 _PORTION = 32
@@ -161,7 +163,8 @@ class LiveClassifier:
         if self._preparing == _PREPARING:
             raise Overloaded(f"{_PREPARING} large requests are being prepared: send the request again in 1 s", 1)
         self._preparing += 1
-        threads = self.apart if max(map(len, texts)) > _LONG_CHARS else self._threads
+        apart = len(texts) > _MANY_TEXTS or max(map(len, texts)) > _LONG_CHARS
+        threads = self.apart if apart else self._threads
         try:
             await self._queue(call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, threads))
         finally:

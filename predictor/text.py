@@ -15,9 +15,9 @@ from predictor.markup import without_markup
 # A clean text may be cut before it is tokenised: no language puts fewer than max_length tokens into this many
 # characters a token.
 CHARS_PER_TOKEN = 64
-# Characters of a text that are looked at: ten times a large web page, and no step over so many keeps other threads
-# waiting for long.
-MOST_CHARS = 1_000_000
+# Characters of a text that are looked at: more than a large web page has, and no step over so many keeps other threads
+# waiting for much over a millisecond.
+MOST_CHARS = 262_144
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 _AMPERSAND = re.compile(r"&(?:amp;)+")
@@ -58,7 +58,7 @@ def clean(text: str, options: Cleaning = DEFAULT_CLEANING, most: int = MOST_CHAR
     trained on them. Empty if nothing is left that can be seen.
 
     Args:
-        text: as it was sent; its first million characters are looked at.
+        text: as it was sent; its first `MOST_CHARS` characters are looked at.
         options: what to repair.
         most: characters to keep of the result.
     """

@@ -262,3 +262,28 @@ def test_a_long_answer_is_written_in_pieces() -> None:
     _, *parts = called(door, scope_of(), {"type": "http.request", "body": b"x"})
     assert b"".join(part["body"] for part in parts) == b"0123456789" * 20_000
     assert [part["more_body"] for part in parts] == [True] * 3 + [False]
+
+
+def test_others_get_their_turn_between_the_pieces_of_a_long_answer() -> None:
+    door, model = doored(answers=10**6)
+    seen: list[str] = []
+
+    async def long(body: bytes, deadline: bytes | None) -> bytes:
+        asyncio.get_running_loop().call_soon(other)
+        return b"x" * 300_000
+
+    def other() -> None:
+        seen.append("other")
+        if seen[-2:] != ["other"] * 2:
+            asyncio.get_running_loop().call_soon(other)
+
+    async def send(message: Message) -> None:
+        seen.append("piece")
+
+    async def whole() -> None:
+        await door(scope_of(), script_of({"type": "http.request", "body": b"x"}), send)
+
+    model.answer_v1 = long  # type: ignore[method-assign]
+    asyncio.run(whole())
+    pieces = "".join(name[0] for name in seen).strip("o")
+    assert pieces.count("p") == 6 and "ppp" not in pieces

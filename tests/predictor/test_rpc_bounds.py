@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from predictor.bounds import Held
 from predictor.rpc import _ARRIVING as ARRIVING
-from predictor.rpc import SERVICE, RpcServer
+from predictor.rpc import SERVICE, Arrivals, RpcServer
 from predictor.serving import Limits
 from tests.predictor.conftest import free_port
 
@@ -145,3 +145,18 @@ def test_messages_that_arrive_slowly_give_way_to_those_that_wait() -> None:
                     told += await asyncio.to_thread(stream.read1)
 
     played(script)
+
+
+def test_a_long_message_keeps_its_place_for_a_while_so_that_others_than_copies_run() -> None:
+    class Message:
+        async def read(self) -> bytes:
+            return bytes(2**20)
+
+    async def whole() -> None:
+        arrivals = Arrivals()
+        for _ in range(ARRIVING):
+            assert len(await arrivals.read(Message())) == 2**20
+        assert arrivals._places.locked()  # though nothing is on its way
+        await arrivals.read(Message())  # waits, and comes
+
+    asyncio.run(whole())

@@ -2,6 +2,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,6 +93,16 @@ def test_short_texts_are_tokenised_on_the_spot_and_long_ones_in_threads() -> Non
         assert "MainThread" not in classifier.encoder.threads
 
     played(script)
+
+
+@pytest.mark.parametrize("texts", [["x" * 150_000], [str(number) for number in range(1100)]], ids=["long", "many"])
+def test_what_takes_long_to_prepare_is_prepared_one_at_a_time(texts: list[str]) -> None:
+    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+        await asyncio.gather(*(live.probabilities(texts) for _ in range(4)))
+        (thread,) = classifier.encoder.threads
+        assert thread.startswith("apart")
+
+    played(script, replace(LIMITS, queue_tokens=1_000_000))
 
 
 def test_when_a_crowd_comes_at_once_others_get_their_turn_between_two_texts() -> None:

@@ -105,7 +105,7 @@ def test_cleaning_plain_text_twice_changes_nothing(text: str) -> None:
 
 
 def test_time_is_linear_in_nested_entities() -> None:
-    assert clean("&" + "amp;" * 200_000 + "lt;") == "<"
+    assert clean("&" + "amp;" * 60_000 + "lt;") == "<"
 
 
 @pytest.mark.parametrize(
