@@ -172,7 +172,10 @@ def _explained(uri: str, verb: str) -> Iterator[Any]:
         raise
     except Exception as error:  # each kind of storage has exceptions of its own
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{uri} cannot be {verb} ({type(error).__name__}: {reason}): look at the address, at its credentials, "
-            "and whether the fsspec driver for it is installed (s3fs, gcsfs, adlfs)"
-        ) from error
+        look = (
+            "look at the address, at its credentials, and whether the fsspec driver for it is installed "
+            "(s3fs, gcsfs, adlfs)"
+            if "://" in uri
+            else "choose another place, or see what stands there and who may use it"
+        )
+        raise InputError(f"{uri} cannot be {verb} ({type(error).__name__}: {reason}): {look}") from error

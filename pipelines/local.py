@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -23,6 +24,7 @@ from pipelines.training import Trained, training
 from predictor.errors import InputError
 
 _LOG_TAIL = 40
+_FAILED = re.compile(r"Task .* finished with status .*FAILURE")
 CHECKPOINTS = ".checkpoints"
 _WORK = ".run"
 UNFINISHED = "unfinished"
@@ -81,8 +83,7 @@ def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
                 if sentence.exists():
                     raise InputError(sentence.read_text(encoding="utf-8")) from None
                 console.flush()
-                tail = (work / "run.log").read_text(encoding="utf-8").splitlines()[-_LOG_TAIL:]
-                raise StepFailed("\n".join(tail)) from error
+                raise StepFailed(_end_of_failed_step((work / "run.log").read_text(encoding="utf-8"))) from error
         report = outputs.pop("report")
         bundle = Path(outputs.pop("bundle_uri"))
         result = {
@@ -99,6 +100,13 @@ def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
         for name in ("run.log", "result.json"):
             os.replace(work / name, out / name)
         return result
+
+
+def _end_of_failed_step(log: str) -> str:
+    """Return the last lines of the step that failed, which other steps may follow: what ends a rollout always runs."""
+    lines = log.splitlines()
+    end = next((number for number, line in enumerate(lines, start=1) if _FAILED.search(line)), len(lines))
+    return "\n".join(lines[max(0, end - _LOG_TAIL) : end])
 
 
 def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:

@@ -270,17 +270,28 @@ def test_a_backbone_that_cannot_be_loaded_is_named(data_folder: Path, backbone: 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_where_the_folder_of_bundles_has_to_be_is_named_before_anything_is_trained(
+    data_folder: Path, backbone: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bundles").write_text("a file")
+    done = pigeonhole("run", "--data", data_folder, "--backbone", backbone, "--out", tmp_path)
+    assert done.returncode == 2
+    assert f"pigeonhole: {tmp_path / 'bundles'} cannot be written (FileExistsError" in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].endswith("choose another place, or see what stands there and who may use it")
+    assert [file.name for file in tmp_path.iterdir()] == ["bundles"]
+
+
 @pytest.mark.slow
 def test_a_step_that_breaks_shows_the_end_of_its_log_and_exit_code_3(
     data_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "bundles").write_text("a file where the folder of bundles has to be")
+    (tmp_path / "mlflow.db").write_text("a file where the database has to be")
     notes = threading.Timer(8, (tmp_path / "notes.txt").write_text, ["somebody else's, and written meanwhile"])
     notes.start()
     done = pigeonhole("run", "--data", data_folder, "--backbone", backbone, "--out", tmp_path, "--min-accuracy", 0.2)
     notes.join()
     assert done.returncode == 3
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["bundles", "notes.txt"]
-    assert "FileExistsError" in done.stderr or "NotADirectoryError" in done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mlflow.db", "notes.txt"]
+    assert "file is not a database" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("pigeonhole: a step failed unexpectedly")
     assert not list(tmp_path.glob(".run-*"))
