@@ -16,7 +16,7 @@ import httpx
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from pipelines.stopping import outlived_by_nothing, stopped_with_children
+from pipelines.running.stopping import outlived_by_nothing, stopped_with_children
 
 _TEXTS = [
     "The striker scored twice in the second half to put the visitors into the cup final.",

@@ -91,7 +91,7 @@ def _pretrained(random: Path, out: Path) -> Path:
     from transformers import BertModel
 
     from components.data.dataset import Split
-    from components.training.finetune import fine_tune
+    from components.training.fine_tuning.fine_tune import fine_tune
     from components.training.recipe import Recipe
 
     frame = toy_frame(60, 3)
@@ -111,7 +111,7 @@ def dataset(data_folder: Path):  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="session")
 def checkpoint(backbone: Path, dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
-    from components.training.finetune import fine_tune
+    from components.training.fine_tuning.fine_tune import fine_tune
     from components.training.recipe import Recipe
 
     folder = tmp_path_factory.mktemp("checkpoint")
@@ -125,7 +125,7 @@ def bundle(checkpoint: Path, dataset, tmp_path_factory: pytest.TempPathFactory) 
     """A finished bundle, made and tested by the steps' own functions."""
     from components.evaluation.evaluate import evaluate, finish_bundle
     from components.training.baseline import load_baseline, train_baseline
-    from components.training.export import export
+    from components.training.export.export import export
 
     work = tmp_path_factory.mktemp("bundle")
     train_baseline(dataset, work / "baseline", 0, 7)

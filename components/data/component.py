@@ -19,8 +19,8 @@ def collect(data: str, collected: dsl.Output[dsl.Dataset]) -> int:
     from pathlib import Path
 
     from components.data.sources import collect
-    from components.progress import say
-    from components.termination import one_sentence
+    from components.platform.progress import say
+    from components.platform.termination import one_sentence
 
     with one_sentence():
         frames = collect(data)
@@ -60,8 +60,8 @@ def prepare(
     import pandas as pd
 
     from components.data.prepare import prepare
-    from components.registry.tracking import tracked_step
-    from components.termination import one_sentence
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import tracked_step
 
     with one_sentence(), tracked_step("prepare", pipeline_run, mlflow_tracking_uri) as step:
         frames = {file.stem: pd.read_parquet(file) for file in sorted(Path(collected.path).glob("*.parquet"))}

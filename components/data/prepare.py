@@ -8,9 +8,9 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from components.data.dataset import SPLITS, Dataset, Split, digest_of
-from components.progress import say
+from components.platform.progress import say
 from predictor.errors import InputError
-from predictor.text import Cleaning, clean
+from predictor.model.text import Cleaning, clean
 
 # A class needs a row to learn from and one to be checked with.
 LEAST_ROWS = 2

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import yaml
 
 from components.evaluation.scores import MOST_SHOWN, ClassScore, listed, worst_and_best
-from predictor.bundle import ServingSpec
+from predictor.model.bundle import ServingSpec
 
 
 def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str, int]) -> str:

@@ -42,8 +42,8 @@ def evaluate(
     from components.data.dataset import Dataset
     from components.evaluation.evaluate import evaluate, finish_bundle
     from components.evaluation.scores import EVALUATION_FILE
-    from components.registry.tracking import tracked_step
-    from components.termination import one_sentence
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import tracked_step
     from components.training.baseline import load_baseline
 
     with one_sentence(), tracked_step("evaluate", pipeline_run, mlflow_tracking_uri) as step:
@@ -96,8 +96,8 @@ def gate(
     from components.evaluation.gate import gate
     from components.evaluation.report import render_report
     from components.evaluation.scores import EVALUATION_FILE, Evaluation
-    from components.progress import say
-    from components.termination import one_sentence
+    from components.platform.progress import say
+    from components.platform.termination import one_sentence
     from components.training.recipe import HISTORY_FILE
 
     with one_sentence():

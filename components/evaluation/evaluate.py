@@ -11,13 +11,13 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support
 
 from components.data.dataset import Dataset
-from components.evaluation.calibration import calibration_error
 from components.evaluation.card import model_card
 from components.evaluation.scores import ClassScore, Evaluation, Mistake
-from components.progress import Progress, say
+from components.platform.progress import Progress, say
 from components.training.baseline import Baseline
-from predictor.bundle import SPEC_FILE, Bundle, seal
-from predictor.classifier import BATCH, Classifier
+from components.training.export.calibration import calibration_error
+from predictor.model.bundle import SPEC_FILE, Bundle, seal
+from predictor.model.classifier import BATCH, Classifier
 
 _EXAMPLES = 12
 # Probabilities that are held at a time, 64 MB of them; 4 million texts of four classes.

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from components.progress import say
-from components.registry.tracking import check_tracking
-from components.staging import check_writable, is_remote
+from components.platform.progress import say
+from components.platform.storage import check_writable, is_remote
+from components.platform.tracking import check_tracking
 from components.training.backbone import is_on_hub, resolve_backbone
 from components.training.recipe import Recipe, training_rows
 from predictor.errors import InputError
@@ -57,7 +57,7 @@ def check(plan: Plan) -> None:
             "share: give a URI such as s3://bucket/checkpoints, or train with num_nodes 1"
         )
     if plan.experiment:
-        from components.tuning.checking import parse_experiment
+        from components.tuning.validation import parse_experiment
 
         parse_experiment(plan.experiment)
     if plan.service:
@@ -68,9 +68,9 @@ def check(plan: Plan) -> None:
 
 
 def _check_rollout(plan: Plan) -> None:
-    from components.cluster import connect
+    from components.platform.kubernetes import connect
     from components.rollout.inference_service import Away, read
-    from components.rollout.rollout import Settings
+    from components.rollout.state import Settings
 
     if not _SERVICE.fullmatch(plan.service):
         raise InputError(f"service '{plan.service}' is no name of an InferenceService: use a-z, 0-9 and '-'")

@@ -47,8 +47,8 @@ def check(
     Returns:
         True.
     """
+    from components.platform.termination import one_sentence
     from components.preflight.check import Plan, check
-    from components.termination import one_sentence
 
     with one_sentence():
         check(

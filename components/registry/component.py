@@ -34,9 +34,9 @@ def register(
     from collections import namedtuple
     from pathlib import Path
 
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import tracked_step
     from components.registry.register import register
-    from components.registry.tracking import tracked_step
-    from components.termination import one_sentence
 
     with one_sentence(), tracked_step("register", pipeline_run, mlflow_tracking_uri) as step:
         result = register(step, Path(bundle.path), Path(report.path), passed, bundle_root, name)

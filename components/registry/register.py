@@ -10,11 +10,11 @@ from fsspec.implementations.local import LocalFileSystem
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from components.progress import say
-from components.registry.tracking import StepRun
-from components.staging import holds, storage_at, upload
-from predictor.bundle import SPEC_FILE, Bundle
+from components.platform.progress import say
+from components.platform.storage import holds, storage_at, upload
+from components.platform.tracking import StepRun
 from predictor.errors import InputError
+from predictor.model.bundle import SPEC_FILE, Bundle
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 

@@ -32,10 +32,10 @@ def start_rollout(
     """
     if not passed:
         return ""
-    from components.cluster import connect
-    from components.rollout.conduct import start
-    from components.rollout.rollout import Settings
-    from components.termination import one_sentence
+    from components.platform.kubernetes import connect
+    from components.platform.termination import one_sentence
+    from components.rollout.controller import start
+    from components.rollout.state import Settings
 
     with one_sentence():
         record = start(connect(namespace), service, bundle_uri, Settings.named(settings), owner=pipeline_run)
@@ -71,13 +71,13 @@ def judge_rollout(
     """
     from collections import namedtuple
 
-    from components.cluster import connect
-    from components.registry.tracking import tracked_step
-    from components.rollout.conduct import Evidence, Which, conduct
-    from components.rollout.evidence import Prometheus, selector_of
+    from components.platform.kubernetes import connect
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import tracked_step
+    from components.rollout.controller import Evidence, Which, conduct
     from components.rollout.golden import Golden
-    from components.rollout.rollout import Phase
-    from components.termination import one_sentence
+    from components.rollout.judging.evidence import Prometheus, selector_of
+    from components.rollout.state import Phase
 
     Judged = namedtuple("Judged", ["promoted", "reasons"])
     if not version:
@@ -105,9 +105,9 @@ def end_rollout(service: str, pipeline_run: str, namespace: str = "") -> str:
     """
     if not service:
         return ""
-    from components.cluster import connect
+    from components.platform.kubernetes import connect
+    from components.platform.termination import one_sentence
     from components.rollout.endings import close
-    from components.termination import one_sentence
 
     with one_sentence():
         end = close(connect(namespace), service, pipeline_run)

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from components.cluster import Cluster
-from components.rollout.conduct import BY_HAND, CLOCK, Clock, Which, begin, busy, conduct, look
+from components.platform.kubernetes import Cluster
+from components.rollout.controller import BY_HAND, CLOCK, Clock, Which, begin, busy, conduct, look
+from components.rollout.desired_spec import applied
 from components.rollout.inference_service import Conflict, Service, read
 from components.rollout.record import Record, load, save
-from components.rollout.rollout import Phase, Rollout, Settings, Version
-from components.rollout.steps import back
+from components.rollout.state import Phase, Rollout, Settings, Version
+from components.rollout.transitions import back
 from components.rollout.versions import check_bundle, version_at
-from components.rollout.wanted import applied
 from predictor.errors import InputError
 
 _UNDOING = (Phase.ROLLING_BACK, Phase.RESTORING)

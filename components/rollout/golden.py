@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import urllib3
 
 from components.rollout.inference_service import Service
-from components.rollout.rollout import Rollout
+from components.rollout.state import Rollout
 from components.rollout.workloads import deployment_name
 from predictor.errors import InputError
-from predictor.text import clean
+from predictor.model.text import clean
 
 _TAGS = "serving.kserve.io/enable-tag-routing"
 _BATCH_TEXTS = 32

@@ -9,7 +9,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.cluster import REQUEST_SECONDS, Cluster, message_of, refusal_of
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster, message_of, refusal_of
 from predictor.errors import InputError
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"

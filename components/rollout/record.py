@@ -11,9 +11,9 @@ from typing import Any
 
 from kubernetes import client
 
-from components.cluster import REQUEST_SECONDS, Cluster
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import GROUP, VERSION, Missing, Service, explained
-from components.rollout.rollout import Phase, Rollout, Settings, Version
+from components.rollout.state import Phase, Rollout, Settings, Version
 from predictor.errors import InputError
 
 VERDICT = "pigeonhole/verdict"

@@ -6,10 +6,10 @@ from typing import Any
 
 from kubernetes import client
 
-from components.cluster import REQUEST_SECONDS, Cluster
-from components.rollout.evidence import Pod, Pods
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import Service, explained
-from components.rollout.rollout import Rollout
+from components.rollout.judging.evidence import Pod, Pods
+from components.rollout.state import Rollout
 from components.rollout.workloads import deployment_name
 
 _CONTAINER = "kserve-container"

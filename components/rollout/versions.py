@@ -4,11 +4,11 @@ import hashlib
 import json
 import re
 
+from components.platform.storage import names_under, read_text
 from components.rollout.inference_service import Service, address
-from components.rollout.rollout import Version
-from components.staging import names_under, read_text
-from predictor.bundle import SPEC_FILE, is_part
+from components.rollout.state import Version
 from predictor.errors import InputError
+from predictor.model.bundle import SPEC_FILE, is_part
 
 _NAME = re.compile(r"[0-9a-f]{12}")
 _LABEL = 63

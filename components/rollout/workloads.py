@@ -6,7 +6,7 @@ from typing import Any
 
 from kubernetes import client
 
-from components.cluster import REQUEST_SECONDS, Cluster
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import Missing, Service, explained
 from predictor.errors import InputError
 

@@ -14,9 +14,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 from components.data.dataset import Dataset
-from components.progress import say
+from components.platform.progress import say
 from predictor.errors import InputError
-from predictor.text import Cleaning, clean
+from predictor.model.text import Cleaning, clean
 
 RESULT_FILE = "baseline.json"
 PREDICTIONS_FILE = "predictions.parquet"

@@ -36,8 +36,8 @@ def train_baseline(
     import mlflow
 
     from components.data.dataset import Dataset
-    from components.registry.tracking import tracked_step
-    from components.termination import one_sentence
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import tracked_step
     from components.training.baseline import train_baseline
     from components.training.recipe import training_rows
 
@@ -93,12 +93,12 @@ def fine_tune(
     from pathlib import Path
 
     from components.data.dataset import Dataset
-    from components.progress import say
-    from components.registry.tracking import log_epoch, tracked_step
-    from components.termination import one_sentence
+    from components.platform.progress import say
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import log_epoch, tracked_step
     from components.training.backbone import resolve_backbone
-    from components.training.finetune import fine_tune
-    from components.training.frozen import fit_head
+    from components.training.few_shot.head import fit_head
+    from components.training.fine_tuning.fine_tune import fine_tune
     from components.training.recipe import choose_method, recipe_for, training_rows
 
     here = num_nodes == 1
@@ -121,7 +121,7 @@ def fine_tune(
                 folder, train, data.validation, data.labels, recipe, out, seed, log_epoch, checkpoint_root
             )
         else:
-            from components.training.trainjob import Machines, train_on_cluster
+            from components.training.distributed.trainjob import Machines, train_on_cluster
 
             options = {
                 "backbone": backbone, "profile": profile, "max-length": str(max_length), "seed": str(seed),
@@ -169,9 +169,9 @@ def export(
     import mlflow
 
     from components.data.dataset import Dataset
-    from components.registry.tracking import tracked_step
-    from components.termination import one_sentence
-    from components.training.export import export
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import tracked_step
+    from components.training.export.export import export
 
     with one_sentence(), tracked_step("export", pipeline_run, mlflow_tracking_uri) as step:
         data = Dataset.load(Path(dataset.path))

@@ -47,12 +47,12 @@ def tune(
 
     import mlflow
 
-    from components.cluster import connect
-    from components.progress import say
-    from components.registry.tracking import tracked_step
-    from components.termination import one_sentence
-    from components.tuning.checking import parse_experiment
-    from components.tuning.cluster import namespace_of, search_on_cluster, with_data
+    from components.platform.kubernetes import connect
+    from components.platform.progress import say
+    from components.platform.termination import one_sentence
+    from components.platform.tracking import tracked_step
+    from components.tuning.katib import namespace_of, search_on_cluster, with_data
+    from components.tuning.validation import parse_experiment
 
     with one_sentence(), tracked_step("tune", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         values = {

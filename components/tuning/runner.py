@@ -9,11 +9,11 @@ from typing import Any
 
 from components.tuning.experiment import Experiment, Outcome
 from components.tuning.journal import FAILED, STOPPED, SUCCEEDED, Journal, Trial
+from components.tuning.live_table import Screen
+from components.tuning.mlflow_recorder import Recorder
 from components.tuning.process import TrialProcess, values_of
-from components.tuning.recording import Recorder
-from components.tuning.screen import Screen
 from components.tuning.suggestions import Observation, check_local, suggest
-from predictor.engine import available_cpus
+from predictor.model.engine import available_cpus
 
 TRIALS_FOLDER = "trials"
 

@@ -11,8 +11,8 @@ import hyperopt
 import numpy as np
 from sklearn.model_selection import ParameterGrid
 
-from components.tuning.checking import LOCAL_ALGORITHMS, LOCAL_DISTRIBUTIONS
 from components.tuning.experiment import Experiment, Parameter
+from components.tuning.validation import LOCAL_ALGORITHMS, LOCAL_DISTRIBUTIONS
 from predictor.errors import InputError
 
 _RANDOM_STATE = 42

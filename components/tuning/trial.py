@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.data.dataset import Dataset
-from components.staging import download, is_remote
-from components.termination import one_sentence
+from components.platform.storage import download, is_remote
+from components.platform.termination import one_sentence
 from components.training.backbone import EMBEDDED, resolve_backbone
 from components.training.recipe import PROFILES, TUNABLE, Epoch, recipe_for, training_rows
 
@@ -51,7 +51,7 @@ def run(data: str, backbone: str, profile: str, max_length: int, seed: int, assi
     """
     rows = training_rows(profile)
     recipe_for(profile, 1, max_length).assigned(assignments)  # a bad value is told before anything slow
-    from components.training.finetune import fine_tune
+    from components.training.fine_tuning.fine_tune import fine_tune
 
     with tempfile.TemporaryDirectory() as work:
         dataset = Dataset.load(download(data, Path(work) / "dataset") if is_remote(data) else Path(data))

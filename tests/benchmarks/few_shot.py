@@ -20,11 +20,11 @@ from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
 from components.data.sources import collect
 from components.training.backbone import resolve_backbone
-from components.training.frozen import fit_head
-from components.training.model import score
-from components.training.precision import choose_precision
+from components.training.few_shot.head import fit_head
+from components.training.fine_tuning.model import score
+from components.training.fine_tuning.precision import choose_precision
 from components.training.recipe import Recipe
-from predictor.text import Encoder
+from predictor.model.text import Encoder
 from tests.benchmarks.table import publish, row
 
 # huggingface/setfit, final_results: AG News, 8 labels a class, mean of 10 splits.

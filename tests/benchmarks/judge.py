@@ -24,19 +24,29 @@ import orjson
 
 from components.data.prepare import prepare
 from components.data.sources import collect
-from components.rollout.evidence import Window
-from components.rollout.intervals import quantile
-from components.rollout.judge import judge
-from components.rollout.rollout import Phase, Seen, Settings
-from components.rollout.steps import advance
-from predictor.bundle import Bundle
+from components.rollout.judging.evidence import Window
+from components.rollout.judging.intervals import quantile
+from components.rollout.judging.judge import judge
+from components.rollout.state import Phase, Seen, Settings
+from components.rollout.transitions import advance
+from predictor.model.bundle import Bundle
 from tests.benchmarks.rollouts import Day, Setting, begun, incident_first, replayed, rolled_out, slowing
 from tests.benchmarks.serve import SEED, bundle_at, ours
 from tests.benchmarks.serving.load import Load
 from tests.benchmarks.serving.rounds import client, served
 from tests.benchmarks.table import Row, publish, row
-from tests.kserve_controller import obeyed
-from tests.traffic import BIASED, FAILING, SLOW, STABLE, Behaviour, Recorded, Simulated, Traffic, windows
+from tests.components.rollout.traffic import (
+    BIASED,
+    FAILING,
+    SLOW,
+    STABLE,
+    Behaviour,
+    Recorded,
+    Simulated,
+    Traffic,
+    windows,
+)
+from tests.fakes.kserve_controller import obeyed
 
 _BAD = {"2% of requests fail": FAILING, "p99 is doubled": SLOW, "one class 20% too often": BIASED}
 _INTERVALS = 3

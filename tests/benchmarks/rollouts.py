@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.rollout.evidence import Pod, Window
-from components.rollout.evidence import Pods as Fared
-from components.rollout.judge import judge
-from components.rollout.rollout import Phase, Rollout, Seen, Settings, Version
-from components.rollout.steps import advance
-from tests.kserve_controller import obeyed
-from tests.traffic import STABLE, Behaviour, Moment, Pods, Simulated, window
+from components.rollout.judging.evidence import Pod, Window
+from components.rollout.judging.evidence import Pods as Fared
+from components.rollout.judging.judge import judge
+from components.rollout.state import Phase, Rollout, Seen, Settings, Version
+from components.rollout.transitions import advance
+from tests.components.rollout.traffic import STABLE, Behaviour, Moment, Pods, Simulated, window
+from tests.fakes.kserve_controller import obeyed
 
 _MOST_CHECKS = 100
 POD_RATE = 1 / (STABLE.median * math.exp(STABLE.spread**2 / 2))

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from components.data.prepare import prepare
 from components.data.sources import collect
-from predictor.bundle import Bundle
-from predictor.engine import available_cpus
-from predictor.text import Encoder
+from predictor.model.bundle import Bundle
+from predictor.model.engine import available_cpus
+from predictor.model.text import Encoder
 from tests.benchmarks.serving.answers import alone_and_mixed
 from tests.benchmarks.serving.bare import Bare, int8_peak, run_bare
 from tests.benchmarks.serving.rounds import (

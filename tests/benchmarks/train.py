@@ -35,11 +35,11 @@ from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
 from components.data.sources import collect
 from components.training.backbone import resolve_backbone
-from components.training.finetune import fine_tune
-from components.training.model import load_classifier, score
-from components.training.precision import Precision, choose_precision
+from components.training.fine_tuning.fine_tune import fine_tune
+from components.training.fine_tuning.model import load_classifier, score
+from components.training.fine_tuning.precision import Precision, choose_precision
 from components.training.recipe import Recipe
-from predictor.text import Encoder
+from predictor.model.text import Encoder
 from tests.benchmarks.table import Row, publish, row
 from tests.benchmarks.work import Shape
 

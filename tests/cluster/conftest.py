@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
-from components.cluster import Cluster
+from components.platform.kubernetes import Cluster
 
 # Tools start one cluster on fixed ports, so two test runs on a machine take turns.
 _LOCK = Path(tempfile.gettempdir()) / "pigeonhole-cluster.lock"

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from kubernetes import client
 
-from components.cluster import Cluster
-from components.rollout.conduct import Clock, Evidence
-from components.rollout.evidence import NoEvidence, Prometheus, Window
-from components.rollout.rollout import Settings
-from tests.cluster.kserve import Kserve
-from tests.traffic import STABLE, Behaviour, windows
+from components.platform.kubernetes import Cluster
+from components.rollout.controller import Clock, Evidence
+from components.rollout.judging.evidence import NoEvidence, Prometheus, Window
+from components.rollout.state import Settings
+from tests.components.rollout.traffic import STABLE, Behaviour, windows
+from tests.fakes.kserve_on_cluster import Kserve
 
 A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
 SETTINGS = Settings(interval=5, step_weight=25, max_weight=50, min_requests=100, deadline=60)

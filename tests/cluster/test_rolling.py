@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from predictor.bundle import Bundle, seal
+from predictor.model.bundle import Bundle, seal
 from tests.cluster.callers import Callers
-from tests.kserve import MODEL_VOLUME, Object, Workload, deployment, workloads
+from tests.fakes.kserve import MODEL_VOLUME, Object, Workload, deployment, workloads
 from tests.manifests.conftest import Render
 from tests.manifests.conftest import render as render
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from components.cluster import Cluster
-from components.rollout.conduct import Clock, conduct, start
+from components.platform.kubernetes import Cluster
+from components.rollout.controller import Clock, conduct, start
 from components.rollout.endings import promote, roll_back
 from components.rollout.inference_service import GROUP, PLURAL, VERSION
 from components.rollout.record import VERDICT, load
-from components.rollout.rollout import Phase
+from components.rollout.state import Phase
 from predictor.errors import InputError
-from tests.cluster.kserve import NAME, ROUTES, Kserve, uri
 from tests.cluster.replay import SETTINGS, A, B, C, Killed, Time, evidence, mortal
-from tests.traffic import BIASED, FAILING, STABLE, Behaviour
+from tests.components.rollout.traffic import BIASED, FAILING, STABLE, Behaviour
+from tests.fakes.kserve_on_cluster import NAME, ROUTES, Kserve, uri
 
 MODES = ["Standard", "Knative"]
 

@@ -7,15 +7,15 @@ import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from components.cluster import Cluster
-from components.rollout.conduct import conduct, start
+from components.platform.kubernetes import Cluster
+from components.rollout.controller import conduct, start
 from components.rollout.endings import roll_back
 from components.rollout.record import load
-from components.rollout.rollout import Phase
+from components.rollout.state import Phase
 from predictor.errors import InputError
-from tests.cluster.kserve import NAME, Kserve, uri
 from tests.cluster.replay import SETTINGS, A, B, C, Time, evidence
 from tests.conftest import ROOT
+from tests.fakes.kserve_on_cluster import NAME, Kserve, uri
 
 ACCOUNT = "pigeonhole-rollout"
 MANIFEST = ROOT / "manifests" / "pipelines" / "rollout.yaml"

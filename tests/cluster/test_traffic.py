@@ -21,11 +21,11 @@ from typing import Any
 
 import pytest
 
-from components.cluster import Cluster
-from predictor.bundle import Bundle, ServingSpec, seal
+from components.platform.kubernetes import Cluster
+from predictor.model.bundle import Bundle, ServingSpec, seal
 from tests.cluster.callers import Callers
-from tests.cluster.kserve import NAME, Kserve, uri
 from tests.conftest import toy_frame
+from tests.fakes.kserve_on_cluster import NAME, Kserve, uri
 from tests.predictor.conftest import Server, start_server
 from tests.prometheus import free_port, needs_prometheus, prometheus
 

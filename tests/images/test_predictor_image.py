@@ -11,7 +11,7 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from predictor.classifier import Classifier
+from predictor.model.classifier import Classifier
 from tests.conftest import ROOT
 from tests.images.conftest import Image
 
@@ -120,7 +120,7 @@ def test_it_holds_what_serves_and_nothing_else(engine: docker.DockerClient, imag
 def test_bytecode_is_there_beforehand(engine: docker.DockerClient, image: Image) -> None:
     code = (
         "import importlib.util as u, os, json;"
-        "print(json.dumps([n for n in ('predictor.server', 'kserve.model_server', 'numpy', 'argparse')"
+        "print(json.dumps([n for n in ('predictor.serving.server', 'kserve.model_server', 'numpy', 'argparse')"
         " if not os.path.exists(u.cache_from_source(u.find_spec(n).origin))]))"
     )
     assert json.loads(_python(engine, image("predictor"), code).splitlines()[-1]) == []

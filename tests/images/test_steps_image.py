@@ -14,7 +14,7 @@ from kfp.local import docker_task_handler
 
 from components import STEPS_IMAGE
 from pipelines.training import training
-from predictor.classifier import Classifier
+from predictor.model.classifier import Classifier
 from tests.conftest import toy_frame
 from tests.images.conftest import Image
 

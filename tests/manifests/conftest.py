@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.kserve import Object
+from tests.fakes.kserve import Object
 
 OVERLAYS = sorted(folder.name for folder in (ROOT / "kustomize/overlays").iterdir())
 STANDARD_OVERLAYS = ["production", "standard"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.kserve import Object, workloads
+from tests.fakes.kserve import Object, workloads
 from tests.manifests.conftest import OVERLAYS, Render, of_kind
 
 HERE, SEARCH = "pigeonhole", "pigeonhole-search"

@@ -9,10 +9,10 @@ import typer
 import yaml
 
 from components import STEPS_IMAGE
-from pipelines.cli import app
-from predictor.server import GRACE_SECONDS
+from pipelines.cli.app import app
+from predictor.serving.server import GRACE_SECONDS
 from tests.conftest import ROOT
-from tests.kserve import Object, workloads
+from tests.fakes.kserve import Object, workloads
 from tests.manifests.conftest import OVERLAYS, STANDARD_OVERLAYS, Render, of_kind
 
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
@@ -158,7 +158,7 @@ def test_an_hpa_scales_on_what_it_can_measure(render: Render, name: str) -> None
 
 
 def test_keda_scales_on_queue_tokens_of_each_task(render: Render) -> None:
-    series = (ROOT / "predictor/metrics.py").read_text()
+    series = (ROOT / "predictor/serving/metrics.py").read_text()
     assert 'f"queue_{unit}"' in series and '"tokens"' in series
     for workload in workloads(render("standard+keda")):
         predictor = workload.service["spec"]["predictor"]

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 
 from tests.conftest import ROOT
-from tests.kserve import Object, deployment, workloads
+from tests.fakes.kserve import Object, deployment, workloads
 from tests.manifests.conftest import OVERLAYS, STANDARD_OVERLAYS, Render
 
 RENDERINGS = [*OVERLAYS, "standard+keda", "standard+pod-monitor", "knative+pod-monitor"]

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.bundle import Bundle
-from predictor.classifier import BATCH
-from predictor.engine import Engine, available_cpus, load_engine
-from predictor.text import Encoder
+from predictor.model.bundle import Bundle
+from predictor.model.classifier import BATCH
+from predictor.model.engine import Engine, available_cpus, load_engine
+from predictor.model.text import Encoder
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,177 @@
+"""An object that a step posts to a cluster, follows and takes away: through lost answers, restarts and cancellation."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster, message_of
+from components.platform.progress import say
+from components.platform.termination import termination_raises
+from predictor.errors import InputError
+
+LABELS = {"app.kubernetes.io/part-of": "pigeonhole"}
+# An API server that is upgraded is away for a few minutes.
+_SILENCE_SECONDS = 600.0
+_DELETE_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of custom object, as the API server's paths have it."""
+
+    name: str
+    group: str
+    version: str
+    plural: str
+
+
+class Taken(InputError):
+    """An object of that name is there already, and is not ours."""
+
+
+class Gone(InputError):
+    """Somebody deleted the object while it was followed."""
+
+
+@dataclass
+class Posted:
+    """An object on a cluster that this process looks after."""
+
+    cluster: Cluster
+    kind: Kind
+    name: str
+    pause: float
+    """Seconds between two looks."""
+    _heard: float = field(default_factory=time.monotonic)
+    _said: str = ""
+
+    def look(self) -> Mapping[str, Any] | None:
+        """Return the object, None where the API server cannot say now, which is waited out for ten minutes.
+
+        Raises:
+            Gone: it is there no more.
+            ApiException: the server forbids to look.
+            InputError: the server has been silent for too long.
+        """
+        try:
+            found: Mapping[str, Any] = self.cluster.api.get_namespaced_custom_object(
+                *self._place(), self.name, _request_timeout=REQUEST_SECONDS
+            )
+        except (ApiException, HTTPError) as error:
+            if _status(error) == 404:
+                raise Gone(f"{self} was deleted while it ran: run it again") from error
+            self._wait_out(error)
+            return None
+        self._heard = time.monotonic()
+        return found
+
+    def create(self, body: Mapping[str, Any]) -> None:
+        """Create it, or find it there from a try before this one, whose answer may have got lost."""
+        while True:
+            try:
+                self.cluster.api.create_namespaced_custom_object(
+                    *self._place(), dict(body), _request_timeout=REQUEST_SECONDS
+                )
+                return
+            except (ApiException, HTTPError) as error:
+                if _status(error) != 409:
+                    self._wait_out(error)
+                elif self._is_there():
+                    say(f"{self} is there already, from a try before this one: following it")
+                    return
+            time.sleep(self.pause)
+
+    def delete(self) -> None:
+        """Delete it, if it is there; where that cannot be done, say so."""
+        for _ in range(_DELETE_TRIES):
+            try:
+                self.cluster.api.delete_namespaced_custom_object(
+                    *self._place(), self.name, propagation_policy="Background", _request_timeout=REQUEST_SECONDS
+                )
+                return
+            except (ApiException, HTTPError) as error:
+                if _status(error) in (403, 404):
+                    return
+                reason = reason_of(error)
+            time.sleep(min(self.pause, 1.0))
+        say(
+            f"{self} could not be deleted ({reason}): "
+            f"kubectl -n {self.cluster.namespace} delete {self.kind.plural}.{self.kind.group} {self.name}"
+        )
+
+    def _is_there(self) -> bool:
+        """Say whether it is there to stay; one that is being deleted makes room."""
+        try:
+            found = self.look()
+        except Gone:
+            return False
+        if found is None:
+            return False
+        if any((found["metadata"].get("labels") or {}).get(key) != value for key, value in LABELS.items()):
+            raise Taken(f"{self} is there already and is somebody else's: rename or delete it")
+        return "deletionTimestamp" not in found["metadata"]
+
+    def _wait_out(self, error: ApiException | HTTPError) -> None:
+        status = _status(error)
+        if status and status not in (401, 408, 429) and status < 500:
+            raise error
+        if time.monotonic() - self._heard > _SILENCE_SECONDS:
+            raise InputError(
+                f"{self} cannot be followed ({reason_of(error)}): look at the API server and run again"
+            ) from error
+        trouble = f"the cluster answers {reason_of(error)}" if status else reason_of(error)
+        if trouble != self._said:
+            say(f"{trouble}; asking again")
+            self._said = trouble
+
+    def _place(self) -> tuple[str, str, str, str]:
+        return self.kind.group, self.kind.version, self.cluster.namespace, self.kind.plural
+
+    def __str__(self) -> str:
+        return f"{self.kind.name} {self.cluster.namespace}/{self.name}"
+
+
+@contextmanager
+def posted(cluster: Cluster, kind: Kind, body: Mapping[str, Any], pause: float) -> Iterator[Posted]:
+    """Create an object and delete it at the end, whatever the end; SIGTERM ends it, too.
+
+    Args:
+        cluster: where.
+        kind: what it is.
+        body: the object, with a name of its own; the same name finds the object of a try before this one.
+        pause: seconds between two looks.
+
+    Raises:
+        ApiException: the cluster refuses.
+        InputError: the name is taken, or the API server is away for too long.
+    """
+    metadata = {**body["metadata"], "labels": {**body["metadata"].get("labels", {}), **LABELS}}
+    ours = Posted(cluster, kind, metadata["name"], pause)
+    with termination_raises():
+        try:
+            ours.create({**body, "metadata": metadata})
+            yield ours
+        except Taken:
+            raise
+        except BaseException:
+            ours.delete()  # after a create without an answer as well
+            raise
+        ours.delete()
+
+
+def reason_of(error: ApiException | HTTPError) -> str:
+    """Return what the API server, or the lack of one, says of a request that failed."""
+    return f"{error.status} {message_of(error)}" if isinstance(error, ApiException) else _silence(error)
+
+
+def _silence(error: HTTPError) -> str:
+    return f"the cluster does not answer ({type(error).__name__})"
+
+
+def _status(error: ApiException | HTTPError) -> int:
+    return int(error.status or 0) if isinstance(error, ApiException) else 0

@@ -1,0 +1,299 @@
+"""Conducting a rollout: read, take the next step, write what is conditional on what was read, and again."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from components.platform.kubernetes import Cluster
+from components.platform.progress import say
+from components.rollout.desired_spec import applied, has_place, wanted
+from components.rollout.golden import Golden, check_asked, objection
+from components.rollout.inference_service import Away, Conflict, Service, patch, read
+from components.rollout.judging.evidence import NoEvidence, Pods, Prometheus
+from components.rollout.judging.judge import Verdict, judge
+from components.rollout.record import Record, load, save
+from components.rollout.restarts import look_at_pods
+from components.rollout.state import Phase, Rollout, Seen, Settings, Version
+from components.rollout.transitions import advance, intervals
+from components.rollout.versions import check_bundle, predictor_name, version_at
+from components.rollout.workloads import Deployed, check_gateway, deployed, deployment_name, why_not_ready, workload
+from predictor.errors import InputError
+
+# A canary gets ready within minutes, and KServe moves weights within seconds.
+_LOOK_SECONDS = 5.0
+BY_HAND = "rolled back by hand"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where a judge looks."""
+
+    prometheus: Prometheus
+    golden: Golden | None = None
+    """Texts that both versions are asked before the canary gets any traffic."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, so that tests need not wait."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+CLOCK = Clock()
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which rollout of a service is meant; what is empty may be any."""
+
+    owner: str = ""
+    """The pipeline run that began it."""
+    version: str = ""
+    started: float = 0.0
+
+    def check(self, name: str, rollout: Rollout) -> None:
+        """Refuse a rollout that is another.
+
+        Raises:
+            InputError: it is.
+        """
+        known = (self.owner or rollout.owner, self.version or rollout.canary.name, self.started or rollout.started)
+        if known != (rollout.owner, rollout.canary.name, rollout.started):
+            raise InputError(
+                f"the last rollout of inferenceservice {name} is that of {rollout.canary.name}, which "
+                f"{_owner(rollout)} began, and not the one that is meant: see pigeonhole rollout history"
+            )
+
+
+def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Clock = CLOCK, owner: str = "") -> Record:
+    """Put a bundle beside the one in service, without traffic.
+
+    Asked again for the same bundle, it goes on where it was.
+
+    Args:
+        cluster: where.
+        name: the service.
+        uri: the bundle's address.
+        settings: how it is judged.
+        clock: the time.
+        owner: the pipeline run that begins it, which alone goes on with it; empty for a person, who goes on with any.
+
+    Raises:
+        InputError: there is no such service or bundle, another rollout goes on, or the cluster refuses.
+    """
+    version = version_at(uri)
+    service, record = read(cluster, name), load(cluster, name)
+    if record.active and record.active.canary.name == version.name:
+        if owner not in ("", record.active.owner):
+            raise InputError(busy(name, record.active))
+        return settle(cluster, name)
+    check_bundle(version)
+    if version_at(service.uri).name == version.name:
+        moved = "" if service.uri == version.uri else f", from {service.uri}; to move it set storageUri"
+        raise InputError(f"inferenceservice {name} serves {version.name} already{moved}: there is nothing to roll out")
+    return begin(cluster, service, record, version, settings, clock, owner=owner)
+
+
+def begin(
+    cluster: Cluster, service: Service, record: Record, version: Version, settings: Settings, clock: Clock,
+    judged: bool = True, owner: str = "",
+) -> Record:  # fmt: skip
+    """Begin the rollout of a version that can be served, where none goes on.
+
+    Raises:
+        InputError: one goes on, the service is not fit for it, or the cluster refuses.
+    """
+    name = service.name
+    if record.active:
+        raise InputError(busy(name, record.active))
+    if service.canaries or service.percent is not None:
+        raise InputError(
+            f"inferenceservice {name} has a canary that no rollout of ours put there: remove spec.canary or "
+            "canaryTrafficPercent first"
+        )
+    if not service.ready:
+        raise InputError(f"inferenceservice {name} is not ready, so nothing can be compared with it: mend it first")
+    now = clock.now()
+    rollout = Rollout(
+        version_at(service.uri), version, Phase.PREPARING, now, now, settings, judged, owner=owner,
+        stable_revision=str(service.revisions.get("latestRolledoutRevision", "")),
+        reasons=() if judged else (BY_HAND,),
+    )  # fmt: skip
+    if service.standard:
+        check_gateway(cluster, service)
+        canary = predictor_name(service, cluster.namespace, version)
+        rollout = replace(_with_pods(cluster, service, rollout), canary_predictor=canary)
+    try:
+        save(cluster, service, record.with_rollout(rollout))
+    except Conflict as error:
+        raise InputError(
+            f"another rollout of inferenceservice {name} began at the same moment: look at its status"
+        ) from error
+    try:
+        return settle(cluster, name)
+    except InputError as error:  # the service is as it was, so nothing has to be undone but the note
+        _forget(cluster, name, clock, str(error))
+        raise
+
+
+def _with_pods(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
+    """Note what a Standard service has now of what a rollout changes for its time."""
+    stable = "" if has_place(rollout, service) else str(service.predictor.get("name") or "")
+    found = workload(cluster, deployment_name(service.name, stable))
+    return replace(
+        rollout, stable_predictor=stable, running=max(service.replicas, found.pods if found else 0),
+        min_replicas=service.predictor.get("minReplicas"), max_replicas=service.predictor.get("maxReplicas"),
+    )  # fmt: skip
+
+
+def settle(cluster: Cluster, name: str) -> Record:
+    """Make the service what its record wants, which it is not after a kill between the two writes."""
+    while True:
+        # The service first: a record is written before the service it wants, so what is read after the service is at
+        # least as new, and a patch by an older record would conflict.
+        service, record = read(cluster, name), load(cluster, name)
+        try:
+            if record.active and service.standard and not record.active.running:
+                # An earlier release began it, which changed no replicas, and noted none.
+                save(cluster, service, record.with_rollout(_with_pods(cluster, service, record.active)))
+                continue
+            change = record.active and wanted(record.active, service, look(cluster, service, record.active))
+            if not change:
+                return record
+            patch(cluster, service, change)
+        except Conflict:
+            continue
+        return record
+
+
+def look(cluster: Cluster, service: Service, rollout: Rollout) -> Deployed:
+    """Return what KServe has made of a service during a rollout, in Standard mode."""
+    if not service.standard or rollout.ended:
+        return Deployed()
+    return deployed(cluster, service, rollout.stable_predictor, rollout.predictor_name)
+
+
+def turn(
+    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock, which: Which = Which(), since: float = 0.0
+) -> Rollout:
+    """Take the next step of a rollout, if it is time for one, and return where it stands.
+
+    Args:
+        cluster: where.
+        name: the service.
+        evidence: where to look; without it nothing is judged.
+        clock: the time.
+        which: the rollout that is meant.
+        since: since when somebody looks; what was not looked at before says nothing against the canary.
+
+    Raises:
+        InputError: there is no such rollout, or the cluster refuses.
+        Away: the API server does not answer.
+    """
+    record = settle(cluster, name)
+    if record.rollout is None:
+        raise InputError(f"inferenceservice {name} has no rollout: begin one with pigeonhole rollout start")
+    which.check(name, record.rollout)
+    rollout, service = record.rollout, read(cluster, name)
+    following = advance(rollout, _seen(cluster, service, rollout, evidence, clock.now(), since))
+    if following == rollout:
+        return rollout
+    if rollout.phase is Phase.PREPARING and following.phase is Phase.ROLLING_BACK and service.standard:
+        told = why_not_ready(cluster, service, rollout.predictor_name)
+        following = replace(following, reasons=(*following.reasons, *([told] if told else [])))
+    try:
+        save(cluster, service, record.with_rollout(following))
+    except Conflict:
+        return rollout  # another process took the step
+    _tell(rollout, following)
+    settle(cluster, name)
+    return following
+
+
+def conduct(
+    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = CLOCK, which: Which = Which()
+) -> Rollout:
+    """Take a rollout to its end, and return it.
+
+    Raises:
+        InputError: there is none, it is not the one that is meant, or the cluster refuses.
+    """
+    since = clock.now()
+    while True:
+        try:
+            rollout = turn(cluster, name, evidence, clock, which, since)
+        except Away as error:
+            say(f"{error}; asking again")
+        else:
+            if rollout.ended:
+                return rollout
+            which = replace(which, version=rollout.canary.name, started=rollout.started)
+        clock.sleep(_LOOK_SECONDS)
+
+
+def _seen(
+    cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float, since: float
+) -> Seen:
+    seen = Seen(service, now, look(cluster, service, rollout))
+    if evidence is None:
+        return seen
+    if rollout.phase is Phase.PREPARING and evidence.golden and rollout.judged:
+        check_asked(evidence.golden, service)
+        if applied(rollout, service, seen.deployed):
+            return replace(seen, objection=objection(evidence.golden, cluster.namespace, service, rollout))
+    done = max(rollout.looked, rollout.checks)  # a record of before counts checks alone
+    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or intervals(rollout, now) <= done:
+        return seen
+    due = rollout.judged_since + (done + 1) * rollout.settings.interval
+    try:
+        pods = look_at_pods(cluster, service, rollout, now)
+        return replace(seen, verdict=looked(rollout, evidence.prometheus, now, pods))
+    except (NoEvidence, InputError) as error:
+        # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
+        return replace(seen, blind=str(error)) if now >= max(due, since) + rollout.settings.interval else seen
+
+
+def looked(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
+    """Return what the evidence says of a canary so far.
+
+    Raises:
+        NoEvidence: Prometheus is away, or only the stable version has traffic.
+        InputError: it does not understand what is asked.
+    """
+    crashed = judge((), pods=pods)  # which needs no metrics, and may be why there are none
+    if crashed.harm:
+        return crashed
+    stable, canary = rollout.stable_revision, rollout.canary_revision
+    windows = prometheus.windows(stable, canary, rollout.judged_since, now, rollout.settings.interval)
+    if windows and windows[-1].stable.served and not windows[-1].canary.served:
+        raise NoEvidence(
+            f"Prometheus saw requests of {stable} and none of {canary}: look at the pods and the PodMonitor"
+        )
+    return judge(windows, pods=pods)
+
+
+def _forget(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
+    service, record = read(cluster, name), load(cluster, name)
+    if record.active:
+        ended = replace(record.active, phase=Phase.ROLLED_BACK, since=clock.now(), reasons=(reason,))
+        save(cluster, service, record.with_rollout(ended))
+
+
+def busy(name: str, rollout: Rollout) -> str:
+    """Return why nothing else can be rolled out now."""
+    return (
+        f"inferenceservice {name} already rolls out {rollout.canary.name} ({rollout.phase}, {rollout.weight}%), which "
+        f"{_owner(rollout)} began: judge, promote or roll that back first"
+    )
+
+
+def _owner(rollout: Rollout) -> str:
+    return f"pipeline run {rollout.owner}" if rollout.owner else "a person"
+
+
+def _tell(before: Rollout, after: Rollout) -> None:
+    weight = f" at {after.weight}%" if after.phase is Phase.JUDGING else ""
+    said = f": {'; '.join(after.reasons)}" if after.reasons and after.reasons != before.reasons else ""
+    say(f"{after.canary.name} {after.phase}{weight}{said}")

@@ -1,0 +1,1 @@
+"""The judge: what was counted, and whether it speaks against the canary."""

@@ -1,0 +1,67 @@
+"""How far two versions are apart: compared within each interval, then averaged over intervals with common weights.
+
+Sums over a rollout would compare different times of the day: the canary's share grows, so most of its requests come
+late and most of the stable version's early, and whatever changes for both between then and now (an incident, a slow
+hour, another mix) would look like a difference between them, or hide one (Simpson's paradox). So each interval gives
+both versions' shares the same weight, that of Mantel and Haenszel: n1 * n2 / (n1 + n2), the least variance where the
+difference is the same throughout. For distributions this is direct standardisation.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from components.rollout.judging.evidence import Counts, Window
+
+Count = Callable[[Counts], float]
+
+
+def shares(windows: Sequence[Window], events: Count, trials: Count) -> tuple[float, float]:
+    """Return the share of events in the stable version's trials and in the canary's; 0 where there is nothing."""
+    stable = canary = 0.0
+    weights = _weights(windows, trials)
+    for window, weight in zip(windows, weights, strict=True):
+        if weight:
+            stable += weight * events(window.stable) / trials(window.stable)
+            canary += weight * events(window.canary) / trials(window.canary)
+    whole = sum(weights) or 1.0
+    return stable / whole, canary / whole
+
+
+def distributions(windows: Sequence[Window], histogram: str) -> tuple[dict[float, float], dict[float, float]]:
+    """Return the stable version's and the canary's cumulative shares by edge; both empty where there is nothing."""
+    edges = {edge for window in windows for edge in getattr(window.stable, histogram)}
+    found = {edge: shares(windows, at_most(histogram, edge), whole(histogram)) for edge in sorted(edges)}
+    if not found.get(math.inf, (0.0, 0.0))[0]:
+        return {}, {}
+    return {edge: pair[0] for edge, pair in found.items()}, {edge: pair[1] for edge, pair in found.items()}
+
+
+def quantile(share: float, histogram: Mapping[float, float]) -> float:
+    """Return where a cumulative histogram reaches a share, as Prometheus does between edges; 0 for an empty one."""
+    wanted, low, below = share * histogram.get(math.inf, 0.0), 0.0, 0.0
+    for edge, count in sorted(histogram.items()):
+        if count >= wanted > 0:
+            return low if math.isinf(edge) else low + (edge - low) * (wanted - below) / max(count - below, 1e-9)
+        low, below = edge, count
+    return 0.0
+
+
+def whole(histogram: str) -> Count:
+    """Return a count of all that a histogram has."""
+    return lambda counts: getattr(counts, histogram).get(math.inf, 0.0)
+
+
+def at_most(histogram: str, edge: float) -> Count:
+    """Return a count of what a histogram has up to an edge; between two of its edges, up to the lower one."""
+    return lambda counts: max((n for each, n in getattr(counts, histogram).items() if each <= edge + 1e-9), default=0.0)
+
+
+def above(histogram: str, edge: float) -> Count:
+    """Return a count of what a histogram has above an edge."""
+    below, everything = at_most(histogram, edge), whole(histogram)
+    return lambda counts: everything(counts) - below(counts)
+
+
+def _weights(windows: Sequence[Window], trials: Count) -> list[float]:
+    pairs = [(trials(window.stable), trials(window.canary)) for window in windows]
+    return [one * other / (one + other) if one and other else 0.0 for one, other in pairs]

@@ -1,0 +1,1 @@
+"""Training on several machines: the TrainJob, and the program its containers run."""

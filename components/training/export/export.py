@@ -1,0 +1,196 @@
+"""From a fine-tuned checkpoint to a bundle: ONNX in two precisions, scored, one of them chosen, calibrated."""
+
+import contextlib
+import io
+import json
+import logging
+import platform
+import shutil
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from components.data.dataset import Dataset
+from components.platform.progress import Progress, say
+from components.training.export.calibration import calibration_error, fit_temperature
+from components.training.export.quantize import to_int8
+from components.training.fine_tuning.cls_only_layer import read_first_token_only
+from components.training.recipe import HISTORY_FILE
+from predictor.model.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, ServingSpec, seal
+from predictor.model.classifier import BATCH, run_sorted, softmax
+from predictor.model.engine import Engine, OnnxEngine, TorchEngine, available_cpus
+from predictor.model.reference import reference_of
+from predictor.model.text import Encoder
+
+# int8 is served only if it costs at most this share of validation accuracy.
+INT8_LOSS = 0.003
+# Training rows that set the range of int8 activations; sets of 64 to 512 rows came within 0.1 points of fp32.
+CALIBRATION_ROWS = 256
+# Rows that PyTorch answers too, to see that the exported graph is the same function.
+_AGREEMENT_ROWS = 256
+# Logits that are held of each precision, 64 MB of them: of 4,000 classes the validation may have 4,000 rows.
+_LOGITS = 16_000_000
+LEAST_AGREEMENT = 0.99
+_PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One precision on the validation split: logits (rows, labels) and accuracy as a share of 1."""
+
+    logits: NDArray[np.float32]
+    accuracy: float
+
+
+def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: str, out: Path) -> Bundle:
+    """Write a bundle and score each precision on the validation split.
+
+    Args:
+        checkpoint: what `fine_tune` wrote.
+        dataset: its validation split decides between int8 and fp32, and sets the temperature; rows of its train split
+            set the range of int8 activations.
+        baseline_accuracy: the linear baseline's test accuracy, for the record.
+        task: the name of the task, such as `news-topics`.
+        out: folder to write.
+    """
+    recipe = json.loads((checkpoint / HISTORY_FILE).read_text())["recipe"]
+    shutil.copytree(checkpoint, out, ignore=shutil.ignore_patterns(HISTORY_FILE), dirs_exist_ok=True)
+    pad_id = int(AutoTokenizer.from_pretrained(out, local_files_only=True).pad_token_id or 0)
+    say("exporting ONNX fp32 and int8")
+    to_onnx(out, out / MODEL_FILES["fp32"])
+    encoder = Encoder(out, recipe["max_length"])
+    texts = dataset.train.texts
+    calibration = encoder([texts[row] for row in spread(dataset.train.labels, CALIBRATION_ROWS)])
+    to_int8(out / MODEL_FILES["fp32"], calibration, out / MODEL_FILES["int8"])
+    validation = dataset.validation.sample(_LOGITS // len(dataset.labels), 0)
+    ids = encoder(validation.texts)
+    truth = np.array(validation.label_ids(dataset.labels))
+    lanes = available_cpus()
+    onnx_names: tuple[Precision, ...] = ("fp32", "int8")
+    engines = {name: OnnxEngine(out / MODEL_FILES[name], pad_id, lanes) for name in onnx_names}
+    say(f"int8 takes {engines['int8'].about}")
+    scored = {name: _score(name, engine, ids, truth) for name, engine in engines.items()}
+    compared = spread(dataset.validation.labels, _AGREEMENT_ROWS)
+    some = [ids[row] for row in compared]
+    torch_logits = _run("torch", TorchEngine(out, pad_id), some)
+    same = _agreement(torch_logits, scored["fp32"].logits[compared])
+    if same < LEAST_AGREEMENT:
+        raise RuntimeError(
+            f"the ONNX graph agrees with PyTorch on {same:.1%} of {len(some)} rows only: the export is broken"
+        )
+    precision, reason = choose(scored["fp32"].accuracy, scored["int8"].accuracy, len(ids))
+    say(f"{precision}: {reason}")
+    chosen = scored[precision].logits
+    temperature = fit_temperature(chosen, truth)
+    before, rows = softmax(chosen, 1.0), softmax(chosen, temperature)
+    right = chosen.argmax(axis=1) == truth
+    spec = ServingSpec(
+        schema_version=SCHEMA_VERSION,
+        task=task,
+        labels=dataset.labels,
+        cleaning=encoder.cleaning,
+        max_length=encoder.max_length,
+        pad_token_id=pad_id,
+        precision=precision,
+        precision_reason=reason,
+        temperature=temperature,
+        confidence_threshold=0.5,
+        metrics={
+            "validation_rows": float(len(ids)),
+            "validation_accuracy_fp32": scored["fp32"].accuracy,
+            "validation_accuracy_int8": scored["int8"].accuracy,
+            "agreement_fp32_int8": _agreement(scored["fp32"].logits, scored["int8"].logits),
+            "agreement_torch_fp32": same,
+            "batch_shift_int8": batch_shift(engines["int8"], some),
+            "calibration_error_before": calibration_error(before.max(axis=1), right),
+            "calibration_error_after": calibration_error(rows.max(axis=1), right),
+        },
+        baseline_accuracy=baseline_accuracy,
+        reference=reference_of(rows, [len(row) for row in ids], dataset.labels),
+        data_digest=dataset.digest,
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        files={},
+    )
+    return seal(out, spec)
+
+
+def spread(labels: Sequence[str], rows: int) -> list[int]:
+    """Return the positions of at most `rows` rows, each class in its share, whatever the order of the rows."""
+    by_class = np.argsort(np.array(labels), kind="stable")
+    count = min(rows, len(labels))
+    return sorted(by_class[np.arange(count) * len(labels) // count].tolist())
+
+
+def choose(fp32: float, int8: float, rows: int) -> tuple[Precision, str]:
+    """Return the precision to serve and the reason in words; accuracies are shares of 1 on `rows` rows."""
+    loss = f"{100 * (fp32 - int8):.2f} points on {rows:,} validation rows ({fp32:.2%} fp32, {int8:.2%} int8)"
+    if fp32 - int8 <= INT8_LOSS + 1e-9:
+        return "int8", f"int8 loses {loss}, within the limit of {100 * INT8_LOSS:.1f}"
+    return "fp32", f"int8 loses {loss}, over the limit of {100 * INT8_LOSS:.1f}"
+
+
+def batch_shift(engine: Engine, ids: list[list[int]]) -> float:
+    """Return the most any probability of a text changes when it shares a batch, padded, with the texts beside it."""
+    alone = [engine([row]) for row in ids]
+    together = [engine(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
+    return float(np.abs(softmax(np.concatenate(alone), 1.0) - softmax(np.concatenate(together), 1.0)).max())
+
+
+def to_onnx(checkpoint: Path, file: Path) -> None:
+    """Export a checkpoint to ONNX: inputs `input_ids`, `attention_mask` (batch, tokens), output `logits`."""
+    # Attention written out: PyTorch's own operator exports with a check for rows without a token and more transposing,
+    # which made int8 5% slower.
+    model = AutoModelForSequenceClassification.from_pretrained(
+        checkpoint, local_files_only=True, attn_implementation="eager"
+    ).eval()
+    read_first_token_only(model)
+    # Two tensors: given one for both inputs, the exporter would make them one input.
+    tokens_example, mask_example = (torch.ones((2, 16), dtype=torch.int64) for _ in range(2))
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=model.config.max_position_embeddings)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # Deprecations inside torch's exporter, and its own progress lines.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Logits(model), (tokens_example, mask_example), str(file), dynamo=True, external_data=False, verbose=False,
+            input_names=["input_ids", "attention_mask"], output_names=["logits"],
+            dynamic_shapes=({0: batch, 1: tokens}, {0: batch, 1: tokens}),
+        )  # fmt: skip
+    onnx.checker.check_model(str(file))
+
+
+class _Logits(torch.nn.Module):
+    """The model with a tensor for an answer: the exporter wants no output classes."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+
+def _run(name: str, engine: Engine, ids: list[list[int]]) -> NDArray[np.float32]:
+    progress = Progress(f"score {name}", len(ids))
+    with ThreadPoolExecutor(engine.lanes) as pool:
+        return run_sorted(engine, ids, pool, progress)
+
+
+def _score(name: str, engine: Engine, ids: list[list[int]], truth: NDArray[np.int64]) -> Scored:
+    logits = _run(name, engine, ids)
+    return Scored(logits, float((logits.argmax(axis=1) == truth).mean()))
+
+
+def _agreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())

@@ -1,0 +1,1 @@
+"""Training with few labels: a head on frozen embeddings, with or without contrastive steps."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: the model, its batches, the loop and its checkpoints."""

@@ -1,0 +1,157 @@
+"""A backbone with a classification head: loading, asking, writing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from components.training.fine_tuning.cls_only_layer import read_first_token_only
+from components.training.fine_tuning.dropout import use_cheap_dropout
+from components.training.fine_tuning.pooling import pools_by_mean, set_mean_layer
+from components.training.fine_tuning.precision import Precision
+from components.training.recipe import HISTORY_FILE
+from predictor.errors import InputError
+from predictor.model.engine import pad
+
+# Dropping attention weights costs a CPU a tenth of its time, and PyTorch's fused attention, which could do without, is
+# slower still on a CPU with short texts: backward it takes 16 ms a layer. So attention is written out, and keeps its
+# weights; the other dropouts stay as the backbone has them.
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+# Texts a forward pass, of like length.
+_BATCH = 32
+
+
+def load_classifier(backbone: Path, labels: Sequence[str], pooled: bool = False) -> PreTrainedModel:
+    """Load an encoder with a classification head that knows the label names.
+
+    Args:
+        backbone: folder with weights and tokenizer.
+        labels: names in the order of the class ids.
+        pooled: give a sentence encoder that pools by the mean a last layer that does so, for a head that is fitted to
+            frozen features. Fine-tuning has no need of it: it teaches the first token as well.
+
+    Raises:
+        InputError: transformers cannot read the backbone.
+    """
+    try:
+        return _load(backbone, labels, pooled and pools_by_mean(backbone))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"backbone {backbone} cannot be loaded ({reason}): save it again, or use another") from error
+
+
+def _load(backbone: Path, labels: Sequence[str], mean_layer: bool) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(
+        backbone,
+        local_files_only=True,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={name: number for number, name in enumerate(labels)},
+        problem_type="single_label_classification",
+    )
+    if mean_layer:
+        config.num_hidden_layers += 1
+    for name in _ATTENTION_DROPOUT:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    on_cpu = not torch.cuda.is_available()
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+        backbone, config=config, local_files_only=True, dtype=torch.float32,
+        attn_implementation="eager" if on_cpu else "sdpa",
+    )  # fmt: skip
+    if mean_layer:
+        set_mean_layer(model)
+    read_first_token_only(model)
+    if on_cpu:
+        use_cheap_dropout(model)
+    return model
+
+
+def load_tokenizer(backbone: Path, model: PreTrainedModel, max_length: int) -> PreTrainedTokenizerBase:
+    """Load the backbone's tokenizer, cutting at `max_length` tokens.
+
+    Raises:
+        InputError: the model takes fewer tokens.
+    """
+    longest = model.config.max_position_embeddings
+    if max_length > longest:
+        raise InputError(f"--max-length {max_length} is more than the {longest} tokens of backbone {backbone}")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(backbone, local_files_only=True)
+    tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def output_layer(model: PreTrainedModel) -> torch.nn.Linear:
+    """Return the layer that makes the logits: the last linear one, whatever the architecture calls it."""
+    return [part for part in model.modules() if isinstance(part, torch.nn.Linear)][-1]
+
+
+def features(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """Return what the output layer is given for a padded batch, of shape (texts, width)."""
+    seen: list[torch.Tensor] = []
+    hook = output_layer(model).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        model(input_ids=tokens.to(precision.device), attention_mask=mask.to(precision.device))
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    ids: Sequence[Sequence[int]],
+    classes: Sequence[int],
+    pad_id: int,
+    precision: Precision,
+    share: tuple[int, int] = (0, 1),
+) -> tuple[float, int, list[int]]:
+    """Return (sum of cross-entropies, right answers, answers by class), over the batches of `share`.
+
+    Args:
+        model: a classifier, on the device of `precision`.
+        ids: token ids of the texts.
+        classes: the true class of each.
+        pad_id: what a batch is padded with.
+        precision: how to compute.
+        share: (which part, of how many), for several processes that score one split together.
+    """
+    model.eval()
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    loss, right = 0.0, 0
+    answers = torch.zeros(len(model.config.id2label or ()), dtype=torch.int64, device=precision.device)
+    for start in range(_BATCH * share[0], len(order), _BATCH * share[1]):
+        rows = order[start : start + _BATCH]
+        tokens, mask = (torch.from_numpy(part).to(precision.device) for part in pad([ids[row] for row in rows], pad_id))
+        with precision.autocast():
+            logits = model(input_ids=tokens, attention_mask=mask).logits
+        truth = torch.tensor([classes[row] for row in rows], device=precision.device)
+        loss += float(torch.nn.functional.cross_entropy(logits.float(), truth, reduction="sum"))
+        right += int((logits.argmax(-1) == truth).sum())
+        answers += torch.bincount(logits.argmax(-1), minlength=len(answers))
+    return loss, right, answers.tolist()
+
+
+def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], out: Path) -> None:
+    """Write weights, tokenizer and the record of the training, which `training.json` keeps.
+
+    Raises:
+        InputError: `out` cannot be written, for lack of room, say.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        (out / HISTORY_FILE).write_text(json.dumps(record, indent=2))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the model cannot be written to {out} ({error}): make room there and run again") from error

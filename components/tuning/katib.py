@@ -1,0 +1,213 @@
+"""The search on a cluster: Katib is handed the Experiment, followed, asked for the best trial, and tidied up."""
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from typing import Any
+
+from kubernetes.client import CoreV1Api
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from components.platform.custom_objects import Gone, Kind, Posted, posted
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster, message_of, refusal_of
+from components.platform.progress import say
+from components.tuning.experiment import Experiment, Outcome, primary_container
+from components.tuning.validation import check_experiment
+from predictor.errors import InputError
+
+_GROUP, _PLURAL = "kubeflow.org", "experiments"
+_KIND = Kind("Katib experiment", _GROUP, "v1beta1", _PLURAL)
+_DATA_VOLUME = "dataset"
+_STANDARD = "pod-security.kubernetes.io/enforce"
+# From the names in an Experiment's status to ours.
+_COUNTS = {
+    "succeeded": ("trialsSucceeded",),
+    "stopped": ("trialsEarlyStopped",),
+    "failed": ("trialsFailed", "trialMetricsUnavailable", "trialsKilled"),
+}
+
+
+class SearchFailed(InputError):
+    """Katib took the search, and nothing came of it."""
+
+
+def with_data(experiment: Experiment, data: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the Experiment's document, reading other data with other arguments.
+
+    Data in object storage needs no volume: the template's is taken out, since a pod whose claim does not exist waits
+    for ever.
+
+    Args:
+        experiment: the search.
+        data: address or mounted folder of the dataset artifact; empty for what the file has.
+        values: from flag of the trial's command to its value.
+
+    Raises:
+        InputError: white space in a value: Katib's metrics collector joins the command to one line for a shell.
+    """
+    for flag, value in {**values, "--data": data}.items():
+        if value and value.split() != [value]:
+            raise InputError(f"{flag} '{value}' has white space, which Katib does not keep together: rename it")
+    document = experiment.with_arguments({**values, "--data": data})
+    if "://" in data:
+        pod = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
+        container = primary_container(document)
+        for holder, key in ((pod, "volumes"), (container, "volumeMounts")):
+            holder[key] = [part for part in holder.get(key) or [] if part["name"] != _DATA_VOLUME]
+    return document
+
+
+def namespace_of(document: Mapping[str, Any]) -> str:
+    """Return the namespace that an Experiment names, empty where it names none."""
+    return str(document["metadata"].get("namespace") or "")
+
+
+def search_on_cluster(
+    cluster: Cluster, document: Mapping[str, Any], timeout: float, interval: float = 10.0, run: str = ""
+) -> Outcome:
+    """Post an Experiment, follow it to its end, and delete it, also when something goes wrong.
+
+    Args:
+        cluster: where.
+        document: the Experiment; its name gets a suffix of its own.
+        timeout: the most seconds to wait.
+        interval: seconds between two looks.
+        run: id of the pipeline run; a step that is tried again finds the search that it posted before. Empty for one
+            that nobody goes on with.
+
+    Raises:
+        InputError: the cluster refuses, has no Katib, or would refuse Katib's own pods in the namespace.
+        SearchFailed: Katib says that the search failed, no trial told the objective, or the time is up.
+    """
+    experiment = check_experiment(document)
+    _check_standard(cluster, experiment)
+    body = deepcopy(dict(document))
+    identity = json.dumps([run or uuid.uuid4().hex, body], sort_keys=True)
+    name = f"{experiment.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+    body["metadata"] = {**body["metadata"], "name": name, "namespace": cluster.namespace}
+    try:
+        with _explained(cluster), posted(cluster, _KIND, body, interval) as search:
+            say(f"{search}, at most {experiment.most_trials} trials")
+            return _followed(search, experiment, time.monotonic() + timeout, timeout)
+    except Gone as error:
+        raise SearchFailed(f"Katib experiment {name} was deleted while it ran: start the search again") from error
+
+
+def _check_standard(cluster: Cluster, experiment: Experiment) -> None:
+    """Look whether the namespace lets Katib's own pods in: where it does not, Katib waits for them and says nothing."""
+    try:
+        found = CoreV1Api(cluster.api.api_client).read_namespace(cluster.namespace, _request_timeout=REQUEST_SECONDS)
+    except (ApiException, HTTPError):
+        return  # not allowed to look, or the server is away: posting the experiment will tell
+    if (found.metadata.labels or {}).get(_STANDARD) != "restricted":
+        return
+    refuses = f"namespace {cluster.namespace} enforces the restricted pod security standard, which refuses"
+    if experiment.early_stopping:
+        raise InputError(
+            f"{refuses} the pod of Katib's early stopping: search in a namespace that enforces baseline, such as "
+            "pigeonhole-search"
+        )
+    say(f"{refuses} Katib's own pods unless its configuration gives them a security context: no trial starts then")
+
+
+def _followed(search: Posted, experiment: Experiment, deadline: float, timeout: float) -> Outcome:
+    shown, line, name = "", "not seen yet", search.name
+    while True:
+        found = search.look()
+        if found is not None:
+            status = found.get("status") or {}
+            line = _progress(experiment, status)
+            if line != shown:
+                say(line)
+                shown = line
+            conditions = {c["type"]: c for c in status.get("conditions") or [] if c.get("status") == "True"}
+            if "Failed" in conditions:
+                raise SearchFailed(
+                    f"Katib experiment {name} failed ({conditions['Failed'].get('message', 'no message')}): look at "
+                    "its trials' logs"
+                )
+            if "Succeeded" in conditions:
+                return _outcome(experiment, name, status, str(conditions["Succeeded"].get("message", "")))
+        if time.monotonic() > deadline:
+            raise SearchFailed(
+                f"Katib experiment {name} is not done after {timeout:g} seconds ({line}): give it more time, or lower "
+                "maxTrialCount"
+            )
+        time.sleep(search.pause)
+
+
+def _progress(experiment: Experiment, status: Mapping[str, Any]) -> str:
+    counts = _counts(status)
+    line = f"{sum(counts.values())}/{experiment.most_trials} trials ended, {status.get('trialsRunning', 0)} run"
+    values = _metrics(experiment, status)
+    metric = experiment.objective.metric
+    return line + (f", best {metric} {values[metric]:.4f}" if metric in values else "")
+
+
+def _counts(status: Mapping[str, Any]) -> dict[str, int]:
+    return {ours: sum(int(status.get(name) or 0) for name in names) for ours, names in _COUNTS.items()}
+
+
+def _metrics(experiment: Experiment, status: Mapping[str, Any]) -> dict[str, float]:
+    """Return the best trial's metrics, each by its strategy."""
+    best = status.get("currentOptimalTrial") or {}
+    values = {}
+    for metric in (best.get("observation") or {}).get("metrics") or []:
+        strategy = experiment.objective.strategies.get(metric["name"], "latest")
+        with suppress(ValueError, TypeError):  # "unavailable"
+            values[metric["name"]] = float(metric.get(strategy, metric.get("latest")))
+    return values
+
+
+def _outcome(experiment: Experiment, name: str, status: Mapping[str, Any], reason: str) -> Outcome:
+    best = status.get("currentOptimalTrial") or {}
+    assignments = {item["name"]: str(item["value"]) for item in best.get("parameterAssignments") or []}
+    if not assignments:
+        raise SearchFailed(
+            f"Katib experiment {name} ended without a best trial: look whether its trials print "
+            f"{experiment.objective.metric}=NUMBER and whether the namespace has the label "
+            "katib.kubeflow.org/metrics-collector-injection=enabled"
+        )
+    values = _metrics(experiment, status)
+    objective = values.get(experiment.objective.metric)
+    return Outcome(True, reason, str(best.get("bestTrialName", "")), objective, values, assignments, _counts(status))
+
+
+@contextmanager
+def _explained(cluster: Cluster) -> Iterator[None]:
+    """Turn the API server's refusals into sentences; what may pass by itself is raised as it is."""
+    try:
+        yield
+    except ApiException as error:
+        message = message_of(error)
+        where = f"namespace {cluster.namespace}"
+        if refused := refusal_of(error):
+            raise InputError(f"the cluster refuses the experiment ({refused}): mend what it says") from None
+        if error.status in (401, 403):
+            raise InputError(
+                f"the cluster forbids it in {where} ({message}): let this account create, get and delete experiments "
+                f"of {_GROUP} there"
+            ) from None
+        if error.status == 404 and "namespaces" in message:
+            raise InputError(f"{where} does not exist on the cluster: create it, or name another") from None
+        if error.status == 404 and not _named_object(error):
+            raise InputError(
+                f"the cluster has no Katib ({_PLURAL}.{_GROUP} is not installed): install it, or search on one machine "
+                "with pigeonhole tune --local"
+            ) from None
+        if error.status in (400, 422):
+            raise InputError(f"Katib refuses the experiment ({message}): mend the file") from None
+        raise
+
+
+def _named_object(error: ApiException) -> bool:
+    """Say whether a 404 is about one experiment, not about the kind."""
+    try:
+        return bool(json.loads(error.body).get("details", {}).get("name"))
+    except (ValueError, TypeError, AttributeError):
+        return False

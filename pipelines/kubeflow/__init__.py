@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines: the client, packages, submission, schedules."""

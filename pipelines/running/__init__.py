@@ -1,0 +1,1 @@
+"""Running on one machine, and compiling for many."""

@@ -1,0 +1,88 @@
+"""From the DAG to the IR YAML that Kubeflow Pipelines takes, and to the Kubernetes objects that hold it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+
+from components import IMAGE_VARIABLE, STEPS_IMAGE
+from pipelines.kubeflow.package import Package, read_package
+from pipelines.training import training
+
+PIPELINES = {"training": training}
+# Steps whose outputs follow from their inputs, and that do nothing else: Kubeflow's cache may answer for them. All
+# others read what changes behind the same address, write to MLflow or object storage, or act on a cluster. The cache
+# never expires: a nightly run would get last night's data, and its exit handler would not run.
+PURE_STEPS = frozenset({"gate"})
+
+
+def compile_all(out: Path, image: str = STEPS_IMAGE) -> list[Path]:
+    """Compile every pipeline into `OUT/NAME.yaml`, deterministically.
+
+    Args:
+        out: folder to write into.
+        image: the steps' container image, with a digest in production.
+
+    Returns:
+        The files written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    return [_compile(name, out, image) for name in PIPELINES]
+
+
+def _compile(name: str, out: Path, image: str) -> Path:
+    file, aside = out / f"{name}.yaml", out / f".{name}.yaml"
+    compiler.Compiler().compile(PIPELINES[name], str(aside))
+    documents = list(yaml.safe_load_all(aside.read_text()))
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = image
+        executor["container"].setdefault("env", []).append({"name": IMAGE_VARIABLE, "value": image})
+    _keep_from_cache(documents[0])
+    aside.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True))
+    os.replace(aside, file)
+    return file
+
+
+def _keep_from_cache(spec: dict[str, Any]) -> None:
+    dags = [component["dag"] for component in (spec["root"], *spec["components"].values()) if "dag" in component]
+    for dag in dags:
+        for task in dag["tasks"].values():
+            if task["componentRef"]["name"].removeprefix("comp-") not in PURE_STEPS:
+                task["cachingOptions"] = {}
+
+
+def write_manifests(files: list[Path]) -> list[Path]:
+    """Write each compiled pipeline as Kubernetes objects into the folder `kubernetes` beside it.
+
+    A version has the name that `pigeonhole submit` gives it, so both ways lead to the same one.
+
+    Args:
+        files: what `compile_all` wrote.
+
+    Returns:
+        The files written, two objects in each.
+    """
+    return [_write_manifest(read_package(file)) for file in files]
+
+
+def _write_manifest(package: Package) -> Path:
+    spec, *platform = package.documents
+    version: dict[str, Any] = {"pipelineName": package.pipeline, "displayName": package.version, "pipelineSpec": spec}
+    if platform:
+        version["platformSpec"] = platform[0]
+    objects = [
+        _object("Pipeline", package.pipeline, {"displayName": package.title, "description": package.description}),
+        _object("PipelineVersion", package.version, {**version, "description": f"sha256:{package.digest}"}),
+    ]
+    folder = package.file.parent / "kubernetes"
+    folder.mkdir(exist_ok=True)
+    file, aside = folder / package.file.name, folder / f".{package.file.name}"
+    aside.write_text(yaml.safe_dump_all(objects, sort_keys=True, allow_unicode=True))
+    os.replace(aside, file)
+    return file
+
+
+def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "pipelines.kubeflow.org/v2beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}

@@ -1,0 +1,171 @@
+"""Labels for texts of the command line or of a file, from a predictor that runs somewhere."""
+
+import csv
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from components.data.cells import as_json, as_texts
+from components.data.tables import SUFFIXES, read_lines, read_table
+from predictor.client.ask import Answers, Server, ask
+from predictor.errors import InputError
+
+READ = (*SUFFIXES, ".txt", ".txt.gz")
+WRITTEN = (".csv", ".jsonl", ".parquet")
+_ADDED = ("predicted_label", "confidence")
+
+
+def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
+    """Ask for texts and return their answers.
+
+    Raises:
+        InputError: a text is blank, or the server refuses one.
+        ServerFailed: the server does not answer.
+    """
+    _check(texts, "text")
+    answers = _asked(server, texts)
+    if None in answers.labels:
+        raise InputError(f"text {answers.labels.index(None) + 1} has no words: remove it or fill it in")
+    rows = zip(texts, answers.labels, answers.confidences, strict=True)
+    predictions = [{"text": text, "label": label, "confidence": confidence} for text, label, confidence in rows]
+    return {"model": server.model, "model_version": answers.version, "predictions": predictions}
+
+
+def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
+    """Ask for the texts of a file and write its rows, each with `predicted_label` and `confidence`.
+
+    A row whose text has no words, or nothing but markup, keeps these two empty.
+
+    Args:
+        server: the predictor.
+        source: CSV, Parquet or JSON lines with a column `text`, or plain text, a line each; other columns are kept.
+            Predictions that an earlier call wrote are replaced by the new ones.
+        target: a CSV, Parquet or JSON lines file; it appears when it is whole.
+
+    Returns:
+        `output`, `rows`, `labels` (how often each was given), `unlabelled` (rows without words), `model`,
+        `model_version` and `seconds`.
+
+    Raises:
+        InputError: a file cannot be read or written, a text is no string, a column of the file would be overwritten, or
+            the server refuses a text.
+        ServerFailed: the server does not answer.
+    """
+    started = time.monotonic()
+    if target.suffix not in WRITTEN:
+        raise InputError(f"--output {target} is of no known kind: end its name in {', '.join(WRITTEN)}")
+    if not target.parent.is_dir():
+        raise InputError(f"--output {target} cannot be written: {target.parent} is no folder")
+    frame = _read(source)
+    _check_columns(frame, source)
+    frame["text"] = given = as_texts(frame["text"], str(source), "text")
+    texts = [text or "" for text in given]
+    _check(texts, f"{source}, row", blank=True)
+    answers = _asked(server, texts)
+    frame[_ADDED[0]], frame[_ADDED[1]] = answers.labels, answers.confidences
+    _write(frame, target)
+    unlabelled = answers.labels.count(None)
+    if unlabelled:
+        print(f"{unlabelled:,} of {len(frame):,} rows have no words, and got no label", file=sys.stderr)
+    return {
+        "output": str(target),
+        "rows": len(frame),
+        "labels": dict(Counter(label for label in answers.labels if label is not None).most_common()),
+        "unlabelled": unlabelled,
+        "model": server.model,
+        "model_version": answers.version,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _asked(server: Server, texts: Sequence[str]) -> Answers:
+    labels: list[str | None] = []
+    confidences: list[float | None] = []
+    versions: set[str] = set()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task("predict", total=len(texts))
+        for answers in ask(server, texts):
+            labels += answers.labels
+            confidences += answers.confidences
+            versions.add(answers.version)
+            bar.update(task, completed=len(labels))
+    return Answers(labels, confidences, ", ".join(sorted(versions - {""})))  # several while a rollout is under way
+
+
+def _read(source: Path) -> pd.DataFrame:
+    if not source.name.endswith(READ):
+        raise InputError(f"--input {source} is of no known kind: give a file that ends in {', '.join(READ)}")
+    if source.name.endswith((".txt", ".txt.gz")):
+        return pd.DataFrame({"text": [line for _, line in read_lines(source)]}, dtype=object)
+    return read_table(source, partial(print, file=sys.stderr))
+
+
+def _check_columns(frame: pd.DataFrame, source: Path) -> None:
+    if "text" not in frame.columns:
+        names = ", ".join(map(str, frame.columns)) or "none"
+        raise InputError(f"{source} has no column 'text' (it has: {names}): rename the column that holds it")
+    # Both, and last, are what an earlier call put there. A user's own are not overwritten.
+    if tuple(frame.columns[-2:]) != _ADDED and (own := [name for name in _ADDED if name in frame.columns]):
+        raise InputError(f"{source} has a column '{own[0]}', which the predictions would overwrite: rename it")
+
+
+def _check(texts: Sequence[object], where: str, blank: bool = False) -> None:
+    """Refuse what is no text, and blank texts unless they are allowed, before the first request."""
+    if not texts:
+        raise InputError(f"{where.removesuffix(', row')} has no texts: give at least one")
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str) or not (blank or text.strip()):
+            raise InputError(f"{where} {number} has no words: remove it or fill it in")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # so Python hands over what the shell gave it in another encoding
+            raise InputError(f"{where} {number} is not UTF-8: mend it") from error
+
+
+def _write(frame: pd.DataFrame, target: Path) -> None:
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        if target.suffix == ".csv":
+            # Quoted, since csv leaves a text with a carriage return bare, and readers end the row there
+            _plain(frame).to_csv(aside, index=False, quoting=csv.QUOTE_NONNUMERIC)
+        elif target.suffix == ".parquet":
+            frame.to_parquet(aside, index=False)
+        else:
+            _write_lines(frame, aside)
+        os.replace(aside, target)
+    except (OSError, ValueError, TypeError) as error:  # the last two are pyarrow's, for a column of mixed types
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--output {target} cannot be written ({reason}): choose another place or kind") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with lists and the like as JSON, and bytes as the text they are."""
+    plain = frame.copy(deep=False)
+    for name in frame.select_dtypes(["object", "category"]):
+        # As objects, or integers beside a gap become floats
+        plain[name] = pd.Series([_cell(as_json(value)) for value in frame[name]], frame.index, dtype=object)
+    return plain
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _write_lines(frame: pd.DataFrame, file: Path) -> None:
+    """Write JSON lines; pandas' own writer rounds confidences."""
+    with file.open("w", encoding="utf-8") as stream:
+        for row in frame.astype(object).to_dict("records"):
+            stream.write(json.dumps(as_json(row), ensure_ascii=False) + "\n")

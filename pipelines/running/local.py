@@ -1,0 +1,191 @@
+"""Running the training pipeline on one machine, in this environment, with no cluster."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kfp import local
+
+from components.data.dataset import SPLITS
+from components.platform.termination import FILE_VARIABLE
+from components.training.recipe import HISTORY_FILE
+from pipelines.running.console import Console
+from pipelines.running.results import held
+from pipelines.running.stopping import Stopped, stopped_with_children
+from pipelines.training import Trained, training
+from predictor.errors import InputError
+
+_LOG_TAIL = 40
+_FAILED = re.compile(r"Task .* finished with status .*FAILURE")
+CHECKPOINTS = ".checkpoints"
+_WORK = ".run"
+UNFINISHED = "unfinished"
+# What steps write under the results' folder while the run may still fail.
+_MADE = ("bundles", "mlartifacts", "mlflow.db")
+
+
+class StepFailed(RuntimeError):
+    """A step ended in a way nobody foresaw; the message holds the end of its log."""
+
+
+def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
+    """Run the training pipeline and keep what it made under `out`.
+
+    Intermediate files live in a hidden folder that is gone afterwards, so what lies under `out` is always whole:
+    `bundles/DIGEST`, `data`, `report.html`, `result.json`, `run.log`, `mlflow.db` with `mlartifacts`. Where a step
+    fails after the training, what the steps before it made is kept in `unfinished`, until a run succeeds.
+
+    Args:
+        out: the folder for results; made where it is missing.
+        parameters: the pipeline's parameters, except the addresses of bundles and of MLflow.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        InputError: a step found its input bad.
+        StepFailed: a step failed otherwise.
+        Stopped: SIGTERM or SIGINT ended it, its steps and all it had half done; one sentence went to stderr.
+    """
+    if parameters.get("num_nodes", 1) > 1:
+        raise InputError("num_nodes is more than 1, but this is one machine: compile the pipeline and submit it")
+    out = out.resolve()
+    try:
+        with stopped_with_children():
+            return _run_into(out, **parameters)
+    except Stopped as stop:
+        left = any((out / CHECKPOINTS).glob("*.pt"))
+        then = "goes on from its checkpoint" if left else "begins anew"
+        print(f"pigeonhole: {stop.signal} stopped the run; the next one into {out} {then}", file=sys.stderr)
+        raise
+
+
+def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
+    with _workspace(out) as work:
+        sentence = work / "termination-message"
+        started = time.monotonic()
+        with Console(work / "run.log", sys.stderr) as console, _environment({FILE_VARIABLE: str(sentence)}):
+            try:
+                outputs = _run(
+                    work, console,
+                    bundle_root=str(out / "bundles"), mlflow_tracking_uri=f"sqlite:///{out}/mlflow.db",
+                    checkpoint_root=str(out / CHECKPOINTS), **parameters,
+                )  # fmt: skip
+            except RuntimeError as error:
+                if sentence.exists():
+                    raise InputError(sentence.read_text(encoding="utf-8")) from None
+                console.flush()
+                raise StepFailed(_end_of_failed_step((work / "run.log").read_text(encoding="utf-8"))) from error
+        report = outputs.pop("report")
+        bundle = Path(outputs.pop("bundle_uri"))
+        result = {
+            "accuracy": outputs.pop("accuracy"),
+            "bundle": str(bundle),
+            **outputs,
+            "report": str(out / "report.html"),
+            "mlflow": f"sqlite:///{out}/mlflow.db",
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        (work / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        os.replace(report, out / "report.html")
+        _replace_folder(_prepared(work), out / "data")
+        for name in ("run.log", "result.json"):
+            os.replace(work / name, out / name)
+        return result
+
+
+def _end_of_failed_step(log: str) -> str:
+    """Return the last lines of the step that failed, which other steps may follow: what ends a rollout always runs."""
+    lines = log.splitlines()
+    end = next((number for number, line in enumerate(lines, start=1) if _FAILED.search(line)), len(lines))
+    return "\n".join(lines[max(0, end - _LOG_TAIL) : end])
+
+
+def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
+    for name, value in {"--out": str(work), **parameters}.items():
+        if isinstance(value, str) and "python3" in value:
+            # kfp 2.17 replaces that word in everything it hands to a step by the interpreter's path.
+            raise InputError(f"{name} {value} contains 'python3', which kfp's local runner rewrites: use another path")
+    with contextlib.redirect_stdout(console), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # kfp warns of settings that only a cluster heeds
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
+        task = training(**parameters)
+    outputs = {name: task.outputs[name] for name in Trained._fields}
+    return {name: value.path if hasattr(value, "path") else value for name, value in outputs.items()}
+
+
+@contextlib.contextmanager
+def _workspace(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is what the steps made new.
+
+    Only what has been trained stays: a checkpoint, for the next run to go on from, or the finished steps' outputs.
+    """
+    with held(out):
+        _put_by(out)  # of a run that was killed
+        before = set(out.iterdir())  # results of runs before this one, which a failure must not touch
+        work = out / _WORK
+        work.mkdir()
+        try:
+            yield work
+        except BaseException:
+            if _put_by(out):
+                print(f"pigeonhole: what the finished steps made is kept in {out / UNFINISHED}", file=sys.stderr)
+            else:
+                for made in {out / name for name in _MADE} - before:
+                    shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not there, or not empty
+                (out / CHECKPOINTS).rmdir()
+            raise
+        for done in (work, out / CHECKPOINTS, out / UNFINISHED):
+            shutil.rmtree(done, ignore_errors=True)
+
+
+def _put_by(out: Path) -> bool:
+    """Take the hidden folder away; say whether its steps' outputs were worth keeping, as minutes of training are."""
+    work = out / _WORK
+    trained = next(work.glob(f"*/fine-tune/checkpoint/{HISTORY_FILE}"), None)
+    if trained:
+        steps = trained.parents[2]
+        if (work / "run.log").exists():
+            os.replace(work / "run.log", steps / "run.log")
+        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+        os.replace(steps, out / UNFINISHED)
+    shutil.rmtree(work, ignore_errors=True)
+    return trained is not None
+
+
+def _prepared(work: Path) -> Path:
+    (found,) = work.glob("*/prepare/dataset")
+    assert all((found / f"{split}.parquet").exists() for split in SPLITS)
+    return found
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    old = source.with_name(f"{target.name}.old")
+    if target.exists():
+        os.replace(target, old)
+    os.replace(source, target)
+
+
+@contextlib.contextmanager
+def _environment(extra: dict[str, str]) -> Iterator[None]:
+    """Set variables that the steps' processes inherit: lines unbuffered, one kind of progress, no telemetry."""
+    extra = {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **extra}
+    before = {name: os.environ.get(name) for name in extra}
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,1 @@
+"""Asking a server, ours or another of the protocol."""

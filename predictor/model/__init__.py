@@ -1,0 +1,1 @@
+"""The model of a bundle: text to tokens to probabilities."""

@@ -1,0 +1,167 @@
+"""The model bundle: the only thing training hands to serving.
+
+A folder that plain `transformers` loads too, with `serving.json` beside the weights. `serving.json` lists the
+SHA-256 of every other file, so its own SHA-256 names the whole bundle; a folder with any other file is refused.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from predictor.errors import InputError
+from predictor.model.reference import Reference
+from predictor.model.text import Cleaning
+
+# Raised whenever the same fields come to mean something else: how texts are cleaned is part of what a model learnt.
+SCHEMA_VERSION = 2
+SPEC_FILE = "serving.json"
+
+Precision = Literal["int8", "fp32", "torch"]
+MODEL_FILES: dict[Precision, str] = {
+    "int8": "onnx/model_int8.onnx",
+    "fp32": "onnx/model.onnx",
+    "torch": "model.safetensors",
+}
+
+
+class ServingSpec(BaseModel):
+    """The content of `serving.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int
+    task: str
+    labels: list[str] = Field(min_length=2)
+    cleaning: Cleaning
+    max_length: int = Field(ge=8)
+    pad_token_id: int
+    precision: Precision
+    precision_reason: str
+    temperature: float = Field(gt=0)
+    confidence_threshold: float = Field(ge=0, le=1)
+    metrics: dict[str, float]
+    baseline_accuracy: float
+    reference: Reference
+    data_digest: str
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+class _Version(BaseModel):
+    """What can be read of a `serving.json` of any release."""
+
+    schema_version: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was found whole."""
+
+    path: Path
+    spec: ServingSpec
+    digest: str
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Read a bundle and check every file against `serving.json`.
+
+        Raises:
+            InputError: the folder is no bundle, is of another schema version, or was changed after it was sealed.
+        """
+        file = path / SPEC_FILE
+        if not file.is_file():
+            what = "has no serving.json" if path.is_dir() else "is not a folder"
+            raise InputError(f"{path} {what}: give the folder that `pigeonhole run` printed as bundle")
+        raw = file.read_bytes()
+        spec = _read_spec(file, raw)
+        found = part_names(path)
+        for name, digest in spec.files.items():
+            if name not in found:
+                raise InputError(f"{path} lacks {name}: copy the whole bundle again")
+            if sha256_of(path / name) != digest:
+                raise InputError(f"{path / name} was changed after the bundle was made: copy the whole bundle again")
+        if more := sorted(found - set(spec.files)):
+            raise InputError(
+                f"{path} has {more[0]}, which serving.json does not list: remove it, or copy the whole bundle again"
+            )
+        return cls(path, spec, hashlib.sha256(raw).hexdigest())
+
+
+def _read_spec(file: Path, raw: bytes) -> ServingSpec:
+    try:
+        given = _Version.model_validate_json(raw).schema_version
+        if given != SCHEMA_VERSION:
+            raise InputError(
+                f"{file} has schema version {given}, this predictor reads {SCHEMA_VERSION}: "
+                "serve it with the release that made it, or train again"
+            )
+        return ServingSpec.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise InputError(f"{file} cannot be read at {where} ({first['msg']}): train the bundle again") from error
+
+
+def is_part(name: str) -> bool:
+    """Whether `serving.json` has to list a file of this name, relative to the bundle.
+
+    Itself it does not list. What a storage or a mount adds under a name with a dot in front (`..data` of a ConfigMap,
+    `.DS_Store`) is no part of a bundle, and `lost+found` of a volume is none: nothing reads them.
+    """
+    first, *_ = parts = name.split("/")
+    return name != SPEC_FILE and first != "lost+found" and not any(part.startswith(".") for part in parts)
+
+
+def part_names(folder: Path) -> set[str]:
+    """Return the names of a bundle's parts, relative to its folder; links are followed.
+
+    Raises:
+        InputError: a link leads out of the folder, or nowhere.
+    """
+    root = folder.resolve()
+    names: set[str] = set()
+    seen: set[Path] = set()
+    left = [folder]
+    while left:
+        here = left.pop()
+        if here.resolve() in seen:
+            continue
+        seen.add(here.resolve())
+        for entry in here.iterdir():
+            name = entry.relative_to(folder).as_posix()
+            if not is_part(name):
+                continue
+            if not entry.resolve().is_relative_to(root) or not entry.exists():
+                raise InputError(f"{entry} is a link that leads out of the bundle: copy the file itself")
+            if entry.is_dir():
+                left.append(entry)
+            else:
+                names.add(name)
+    return names
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def seal(folder: Path, spec: ServingSpec) -> Bundle:
+    """Write `serving.json` over the files that are in the folder, and return the finished bundle.
+
+    The file is written last and renamed into place, so a folder with a `serving.json` is a whole bundle. What `spec`
+    says of `files` is replaced by what is there.
+    """
+    for part in (folder, *folder.rglob("*")):
+        part.chmod(0o755 if part.is_dir() else 0o644)  # the server runs as another user than the trainer
+    files = {name: sha256_of(folder / name) for name in sorted(part_names(folder))}
+    spec = spec.model_copy(update={"files": files})
+    raw = (spec.model_dump_json(indent=2) + "\n").encode()
+    aside = folder / f".{SPEC_FILE}.new"
+    aside.write_bytes(raw)
+    os.replace(aside, folder / SPEC_FILE)
+    return Bundle(folder, spec, hashlib.sha256(raw).hexdigest())

@@ -1,0 +1,1 @@
+"""Serving a bundle: the queue, the batches, the protocols."""

@@ -1,0 +1,176 @@
+"""The KServe model: reads a request of any protocol, classifies, writes, counts."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+from kserve import Model
+from numpy.typing import NDArray
+
+from predictor.errors import InternalError, Refusal, TooLarge
+from predictor.model.bundle import Precision
+from predictor.model.classifier import Classifier
+from predictor.serving.metrics import Metrics
+from predictor.serving.scheduler import MOST_VALUES, Limits, LiveClassifier
+from predictor.serving.wire.bounds import SMALL
+from predictor.serving.wire.requests import INPUTS, Question, output_types, read_deadline, read_grpc, read_v1, read_v2
+from predictor.serving.wire.responses import grpc_answer, v1_answer, v2_answer
+
+log = logging.getLogger("pigeonhole")
+
+Answer = TypeVar("Answer")
+
+# Answered before the model says it is ready: the first call builds caches that no user should wait for.
+_WARM_UP = ["warm up", "a longer text to warm up with " * 8]
+_GONE = 499
+# Values of an answer, a label or a number each: one with more of them is written in a thread.
+_INLINE_VALUES = 4096
+
+
+class TextClassifier(Model):  # type: ignore[misc]
+    """A bundle behind the V1 and V2 protocols.
+
+    Args:
+        name: the model's name in the endpoints' paths.
+        bundle: the bundle's folder.
+        limits: what is taken upon it.
+        revision: label on the metrics; empty for the bundle's digest.
+        precision: an engine other than the one the bundle chose.
+
+    Raises:
+        InputError: the folder is no bundle this release can read.
+    """
+
+    def __init__(
+        self, name: str, bundle: Path, limits: Limits, revision: str = "", precision: Precision | None = None
+    ) -> None:
+        super().__init__(name)
+        self.classifier = Classifier(bundle, precision)
+        found = self.classifier.bundle
+        self.version = found.digest[:12]
+        edges = found.spec.reference.token_edges
+        self.metrics = Metrics(name, revision or self.version, found.spec.labels, edges)
+        self.metrics.serves(found.digest, self.classifier.precision)
+        self._labels = found.spec.labels
+        self._live = LiveClassifier(self.classifier, limits, self.metrics)
+
+    def warm_up(self) -> None:
+        """Answer on every lane; ready is true only after that."""
+        for ids in self.classifier.encoder(_WARM_UP * self.classifier.lanes):
+            self.classifier.run([ids])
+        self.ready = True
+
+    def load(self) -> bool:
+        """Nothing: KServe calls this whenever a model that is not ready is asked, also while it drains."""
+        return bool(self.ready)
+
+    def start(self) -> None:
+        """Nothing: the base class would say ready here."""
+
+    async def drain(self) -> None:
+        """Say not ready, take nothing more, and return when everything that was taken is answered."""
+        self.ready = False
+        await self._live.drain()
+
+    def stop(self) -> None:
+        """Let running work end."""
+        self.ready = False
+        self._live.close()
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """Return the V2 input tensors."""
+        return INPUTS
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """Return the V2 output tensors."""
+        return output_types(len(self._labels))
+
+    async def answer_v1(self, body: bytes, deadline: bytes | None) -> bytes:
+        """Answer a V1 body with a V1 body; `deadline` is the header of a gateway that has one."""
+        return await self._answer(
+            "v1",
+            len(body),
+            lambda: read_v1(body, self._live.most_texts),
+            deadline,
+            lambda asked, rows: v1_answer(asked, self._labels, rows, self.version),
+        )
+
+    async def answer_v2(self, body: bytes, json_length: str | None, deadline: bytes | None) -> tuple[bytes, int | None]:
+        """Answer a V2 body with a V2 body and the length of its JSON part, none where all of it is JSON."""
+        return await self._answer(
+            "v2",
+            len(body),
+            lambda: read_v2(body, json_length, self._live.most_texts),
+            deadline,
+            lambda asked, rows: v2_answer(asked, self._labels, rows, self.name, self.version),
+        )
+
+    async def answer_grpc(self, message: bytes) -> bytes:
+        """Answer a ModelInferRequest with a ModelInferResponse, both as they are on the wire."""
+        return await self._answer(
+            "grpc",
+            len(message),
+            lambda: read_grpc(message, self.name, self._live.most_texts),
+            None,  # gRPC cancels a call whose deadline has passed
+            lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version).SerializeToString(),
+        )
+
+    async def _answer(
+        self,
+        protocol: str,
+        size: int,
+        read: Callable[[], Question],
+        deadline: bytes | None,
+        write: Callable[[Question, NDArray[np.float32]], Answer],
+    ) -> Answer:
+        """Answer a request of any protocol and count it.
+
+        Raises:
+            Refusal: there is no answer; nothing else is raised, so nothing of the inside gets out.
+        """
+        started = perf_counter()
+        status = 200
+        try:
+            question = await self._done(size > SMALL, read)
+            values = question.values(len(self._labels))
+            if values > MOST_VALUES:
+                raise TooLarge(
+                    f"the answer would have over {MOST_VALUES} values: send fewer texts, or ask for less of each"
+                )
+            seconds = min((limit for limit in (read_deadline(deadline), question.timeout) if limit), default=None)
+            rows = await self._live.probabilities(question.texts, seconds, perf_counter() - started)
+            return await self._done(values > _INLINE_VALUES, write, question, rows)
+        except InternalError as error:
+            status = error.status
+            _log_failure(protocol, error.__cause__ or error)
+            raise
+        except Refusal as refusal:
+            status = refusal.status
+            raise
+        except asyncio.CancelledError:
+            status = _GONE
+            raise
+        except Exception as error:
+            status = InternalError.status
+            _log_failure(protocol, error)
+            raise InternalError("internal error: the server's log says what broke") from error
+        finally:
+            self.metrics.request(protocol, status, perf_counter() - started)
+
+    async def _done(self, apart: bool, do: Callable[..., Answer], *args: Any) -> Answer:
+        """Do something here, or in a thread where it takes long."""
+        if not apart:
+            return do(*args)
+        return await asyncio.get_running_loop().run_in_executor(self._live.apart, do, *args)
+
+
+def _log_failure(protocol: str, error: BaseException) -> None:
+    """Write the one line of a request that failed through no fault of its caller's."""
+    trace = "".join(traceback.format_exception(error))
+    log.error(orjson.dumps({"event": "request failed", "protocol": protocol, "error": trace}).decode())

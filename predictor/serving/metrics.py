@@ -1,0 +1,135 @@
+"""What Prometheus sees: one prefix, and on every series the revision, which tells a canary from the stable version.
+
+One process serves a bundle, with a lane for each CPU, so what it counts is the whole: there are no workers to add up.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from predictor.model.reference import CONFIDENCE_EDGES
+from predictor.serving.batcher import Batch
+
+_LABELS = ("model_name", "revision")
+_LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
+_STAGE = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_POWERS = tuple(2.0**n for n in range(8))
+_PROTOCOLS = ("v1", "v2", "grpc")
+_CODES = (200, 400, 404, 408, 413, 415, 429, 499, 500, 503, 504)
+"""That a request ends with; each is there at 0 from the start, or Prometheus would not see it rise to its first 1."""
+
+
+class Metrics:
+    """The series of one served model.
+
+    Args:
+        model_name: name in the endpoints' paths.
+        revision: what tells this version from another of the same model.
+        labels: the classes, so that their counters exist from the start and rates are right from the first answer.
+        token_edges: the bundle's edges of text lengths, so that traffic compares with what validation looked like.
+        registry: where the series live.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        revision: str,
+        labels: Sequence[str],
+        token_edges: Sequence[int],
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._who = (model_name, revision)
+        self._registry = registry
+        self._requests = Counter(
+            "text_classifier_requests_total",
+            "Requests by protocol (v1, v2, grpc) and HTTP status (gRPC codes as their HTTP likeness, 499 for callers "
+            "that went away).",
+            (*_LABELS, "protocol", "code"),
+            registry=registry,
+        )
+        self._seen = {
+            (protocol, code): self._requests.labels(*self._who, protocol, str(code))
+            for protocol in _PROTOCOLS
+            for code in _CODES
+        }
+        predictions = self._of(Counter, "predictions_total", "Texts answered, by category.", "category")
+        self._predictions = [predictions.labels(*self._who, label) for label in labels]
+        self._latency = self._of(
+            Histogram, "latency_seconds", "From a request read to its answer written.", buckets=_LATENCY
+        ).labels(*self._who)
+        stage = self._of(
+            Histogram,
+            "stage_seconds",
+            "tokenise: cleaning and tokenising a request; queue: a text's wait; infer: a batch in the engine.",
+            "stage",
+            buckets=_STAGE,
+        )
+        self._tokenise, self._queue, self._infer = (
+            stage.labels(*self._who, name) for name in ("tokenise", "queue", "infer")
+        )
+        self._batch_texts = self._of(Histogram, "batch_texts", "Texts of a batch.", buckets=_POWERS).labels(*self._who)
+        self._batch_tokens = self._of(
+            Histogram, "batch_tokens", "Tokens of a batch, padding left out.", buckets=[n * 16 for n in _POWERS]
+        ).labels(*self._who)
+        self._padding = self._of(
+            Counter, "padding_tokens_total", "Tokens that were run only to fill batches up."
+        ).labels(*self._who)
+        self._text_tokens = self._of(
+            Histogram, "text_tokens", "Tokens of a text that was run.", buckets=sorted(set(token_edges))
+        ).labels(*self._who)
+        self._confidence = self._of(
+            Histogram, "confidence_ratio", "Confidence of an answer.", buckets=CONFIDENCE_EDGES
+        ).labels(*self._who)
+        cache = self._of(Counter, "cache_lookups_total", "Texts looked up among earlier answers, by result.", "result")
+        self._hits, self._misses = (cache.labels(*self._who, result) for result in ("hit", "miss"))
+
+    def _of(self, kind: Any, name: str, text: str, *labels: str, **more: object) -> Any:
+        return kind(f"text_classifier_{name}", text, (*_LABELS, *labels), registry=self._registry, **more)
+
+    def serves(self, digest: str, precision: str) -> None:
+        """Say which bundle is served, and how."""
+        info = self._of(Info, "model", "The bundle's digest and the precision it is served in.")
+        info.labels(*self._who).info({"bundle": digest, "precision": precision})
+
+    def watch(self, texts: Callable[[], int], tokens: Callable[[], int]) -> None:
+        """Say where to read the depth of the queue; it is read when somebody asks for the metrics."""
+        for unit, read in (("texts", texts), ("tokens", tokens)):
+            gauge = self._of(Gauge, f"queue_{unit}", f"{unit.capitalize()} that wait for a free lane.")
+            gauge.labels(*self._who).set_function(read)
+
+    def request(self, protocol: str, code: int, seconds: float) -> None:
+        """Count a finished request."""
+        counter = self._seen.get((protocol, code))
+        if counter is None:
+            counter = self._seen[protocol, code] = self._requests.labels(*self._who, protocol, str(code))
+        counter.inc()
+        if code < 400:
+            self._latency.observe(seconds)
+
+    def prepared(self, seconds: float, hits: int, misses: int) -> None:
+        """Count the texts of a request that were cleaned, and those of them that had to be tokenised."""
+        self._tokenise.observe(seconds)
+        if hits:
+            self._hits.inc(hits)
+        if misses:
+            self._misses.inc(misses)
+
+    def ran(self, batch: Batch) -> None:
+        """Count a batch."""
+        tokens = sum(batch.lengths)
+        self._infer.observe(batch.seconds)
+        self._batch_texts.observe(len(batch.lengths))
+        self._batch_tokens.observe(tokens)
+        self._padding.inc(max(batch.lengths) * len(batch.lengths) - tokens)
+        for length, waited in zip(batch.lengths, batch.waited, strict=True):
+            self._text_tokens.observe(length)
+            self._queue.observe(waited)
+
+    def answered(self, rows: NDArray[np.float32]) -> None:
+        """Count answers: probabilities of shape (texts, labels)."""
+        for best, confidence in zip(rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist(), strict=True):
+            self._predictions[best].inc()
+            self._confidence.observe(confidence)

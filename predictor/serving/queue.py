@@ -1,0 +1,99 @@
+"""Texts that wait for a lane, in order of turn and in order of length."""
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from predictor.serving.batcher import Call
+
+Ids = Sequence[int]
+
+# From so many on, sorting again is cheaper than inserting, and going through all than looking each up.
+_FEW = 64
+
+
+@dataclass(eq=False, slots=True)
+class Text:
+    """A text that waits or runs, on behalf of everybody who asked for it."""
+
+    ids: Ids
+    key: bytes | None
+    turn: int
+    number: int
+    """Differs from every other text's."""
+    since: float
+    waits: bool = True
+    callers: dict["Call", list[int]] = field(default_factory=dict)
+    """Who asked, and which of the caller's texts it is: several of them where a caller repeats itself."""
+
+
+class Line:
+    """The texts that wait, twice: by turn, which says who leads a batch, and by length, which says who fills it up."""
+
+    def __init__(self) -> None:
+        # (turn or length, number, text): numbers differ, so texts are never compared.
+        self._by_turn: list[tuple[int, int, Text]] = []
+        self._by_length: list[tuple[int, int, Text]] = []
+        self.tokens = 0
+
+    def __len__(self) -> int:
+        return len(self._by_turn)
+
+    def add(self, texts: Sequence[Text]) -> None:
+        """Let texts wait."""
+        for text in texts:
+            text.waits = True
+            self.tokens += len(text.ids)
+        turns = [(text.turn, text.number, text) for text in texts]
+        lengths = [(len(text.ids), text.number, text) for text in texts]
+        for queue, entries in ((self._by_turn, turns), (self._by_length, lengths)):
+            if len(entries) < _FEW:
+                for entry in entries:
+                    insort(queue, entry)
+            else:
+                queue.extend(entries)
+                queue.sort()
+
+    def remove(self, texts: Sequence[Text]) -> None:
+        """Take texts that wait out of the line."""
+        for text in texts:
+            text.waits = False
+            self.tokens -= len(text.ids)
+            if len(texts) < _FEW:
+                del self._by_turn[bisect_left(self._by_turn, (text.turn, text.number))]
+                del self._by_length[bisect_left(self._by_length, (len(text.ids), text.number))]
+        if len(texts) >= _FEW:
+            self._by_turn = [entry for entry in self._by_turn if entry[2].waits]
+            self._by_length = [entry for entry in self._by_length if entry[2].waits]
+
+    def next_batch(self, most: int, tokens: int, padding: int) -> list[Text]:
+        """Take the text whose turn it is and up to `most - 1` neighbours in length.
+
+        Args:
+            most: texts of the batch.
+            tokens: of the batch, padded; a text that is longer is taken alone.
+            padding: tokens of padding that one more text may bring with it.
+        """
+        queue, leader = self._by_length, self._by_turn[0][2]
+        low = bisect_left(queue, (len(leader.ids), leader.number))
+        high, longest = low + 1, len(leader.ids)
+        while (count := high - low) < most:
+            shorter = longest - queue[low - 1][0] if low else math.inf
+            longer = (queue[high][0] - longest) * count if high < len(queue) else math.inf
+            if min(shorter, longer) > padding:
+                break
+            if longer <= shorter:
+                if queue[high][0] * (count + 1) > tokens:
+                    break
+                longest = queue[high][0]
+                high += 1
+            else:
+                if longest * (count + 1) > tokens:
+                    break
+                low -= 1
+        texts = [entry[2] for entry in queue[low:high]]
+        self.remove(texts)
+        return texts

@@ -1,0 +1,232 @@
+"""The KServe model server around one text classifier, with the edges of kserve 0.21 covered."""
+
+import asyncio
+import gc
+import logging
+import os
+import re
+import socket
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from predictor.errors import InputError
+from predictor.model.bundle import Precision
+from predictor.serving.scheduler import Limits
+
+if TYPE_CHECKING:
+    from predictor.serving.kserve_model import TextClassifier
+
+GRACE_SECONDS = 30
+# Bodies and gRPC messages of the greatest length that may be held at a time, and bytes of answers: memory stays bounded
+# however many callers send, and however many do not read.
+BODIES = 16
+ANSWER_BYTES = 128 * 2**20
+
+
+def serve(
+    bundle: Path,
+    model_name: str,
+    http_port: int,
+    grpc_port: int,
+    limits: Limits,
+    revision: str = "",
+    precision: str = "",
+) -> None:
+    """Serve a bundle until SIGTERM or SIGINT, then finish what was accepted and return.
+
+    Nothing listens before the model has answered once. It is one process with a lane for each CPU it may use, so there
+    is one queue, one cache and one set of metrics; more than one pod is the way to more of them.
+
+    Args:
+        bundle: the bundle's folder.
+        model_name: name in the endpoints' paths.
+        http_port: for V1, V2 REST and /metrics.
+        grpc_port: for V2 gRPC.
+        limits: what is taken upon the server.
+        revision: label on the metrics; empty for the bundle's digest.
+        precision: int8, fp32 or torch; empty for what the bundle chose.
+
+    Raises:
+        InputError: no bundle, an unknown precision, no name for a path, or a port that is taken.
+    """
+    if precision and precision not in get_args(Precision):
+        raise InputError(f"--precision {precision} is unknown: choose {', '.join(get_args(Precision))}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model_name):
+        raise InputError(f"--model-name '{model_name}' cannot stand in a path: use letters, digits, '.', '_' and '-'")
+    if http_port == grpc_port:
+        raise InputError(f"--http-port and --grpc-port are both {http_port}: choose two ports")
+    _check_port("--http-port", http_port)
+    _check_port("--grpc-port", grpc_port)
+    # Texts are tokenised on the event loop or in threads of our own; threads of the tokenizer's would get in their way.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _import_kserve()
+
+    import prometheus_client
+
+    from predictor.serving.kserve_model import TextClassifier
+
+    # A third more series, which nobody reads.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    model = TextClassifier(model_name, bundle, limits, revision, precision or None)  # type: ignore[arg-type]
+    model.warm_up()
+    server = _server(model, http_port, grpc_port, limits)
+    classifier = model.classifier
+    print(
+        f"serving {model_name}: bundle {model.version}, {classifier.precision}"
+        f"{f' ({classifier.about})' if classifier.about else ''}, {len(classifier.labels)} labels; "
+        f"http :{http_port}, grpc :{grpc_port}",
+        file=sys.stderr,
+        flush=True,
+    )
+    # A lane's thread that comes back from the engine waits for the event loop to let go of the interpreter: for 5 ms,
+    # where nothing is said, of the 20 that a batch takes.
+    sys.setswitchinterval(0.0005)
+    # What was imported stays to the end: looking through all of it for garbage takes longer than many an answer.
+    gc.collect()
+    gc.freeze()
+    server.start([model])
+
+
+def _check_port(option: str, port: int) -> None:
+    # gRPC binds with SO_REUSEPORT, so a second server would quietly take half of the first one's calls.
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError as error:
+            raise InputError(f"{option} {port} cannot be used ({error.strerror}): choose another port") from None
+
+
+def _import_kserve() -> None:
+    """Import kserve's server, which reads sys.argv while it is imported."""
+    os.environ.setdefault("KSERVE_LOGLEVEL", "WARNING")
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # kserve 0.21 with fastapi 0.165
+    argv, sys.argv = sys.argv, [sys.argv[0], "--enable_docs_url=true"]
+    try:
+        import kserve.model_server  # noqa: F401
+    finally:
+        sys.argv = argv
+
+
+def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Limits) -> Any:
+    import kserve.model_server
+    from kserve import ModelServer
+    from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
+    from kserve.protocol.dataplane import DataPlane
+    from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+    from starlette.exceptions import HTTPException
+
+    from predictor.serving.grpc_server import RpcServer
+    from predictor.serving.http.connection import Connection
+    from predictor.serving.http.front_door import FrontDoor
+    from predictor.serving.wire.bounds import Held
+    from predictor.serving.wire.openapi import document
+
+    requests, answers = Held(BODIES * limits.body_bytes), Held(ANSWER_BYTES)
+    page = document(model.name, model.version, model.classifier.labels)
+
+    class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
+        async def ready(self) -> bool:
+            """Say ready when every model is; kserve always says so."""
+            models = self.model_registry.get_models()
+            return bool(models) and all([await self.model_registry.is_model_ready(name) for name in models])
+
+        async def model_ready(self, model_name: str) -> bool:
+            return bool(await super().model_ready(_short(model_name)))
+
+        async def model_metadata(self, model_name: str) -> Any:
+            return await super().model_metadata(_short(model_name))
+
+        async def get_model(self, name: str) -> Any:
+            return await super().get_model(_short(name))
+
+    class ClosedRepository(ModelRepositoryExtension):  # type: ignore[misc]
+        """One bundle a process: nobody loads another over the network, or takes this one away."""
+
+        async def load(self, model_name: str) -> None:
+            raise InvalidInput("loading models is off: deploy another bundle")
+
+        async def unload(self, model_name: str) -> None:
+            raise InvalidInput("unloading models is off: stop the server")
+
+    class Server(ModelServer):  # type: ignore[misc]
+        def setup_event_loop(self) -> None:
+            """Put our routes in front of KServe's, and finish the work before uvicorn hears of a signal.
+
+            KServe calls this when it has made its servers and before it starts them; it has no other place for either.
+            """
+            super().setup_event_loop()
+            uvicorn = self._rest_server._server
+            uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes, requests, answers)
+            uvicorn.config.http = Connection
+            uvicorn.config.proxy_headers = False  # nobody asks where a caller is
+            # With a handler uvicorn makes a line of each request ready, also where its level throws it away.
+            access = logging.getLogger("uvicorn.access")
+            access.handlers.clear()
+            access.propagate = False
+            self._stop_listening, uvicorn.handle_exit = uvicorn.handle_exit, self._exit
+            self._draining: asyncio.Future[None] | None = None
+
+        def _exit(self, sig: int, frame: Any) -> None:
+            asyncio.get_running_loop().call_soon_threadsafe(self._drain, sig)
+
+        def _drain(self, sig: int) -> None:
+            if self._draining:  # asked twice: at once, then
+                self._stop_listening(sig, None)
+                return
+
+            async def drain() -> None:
+                await self._grpc_server.say_stopping()
+                try:
+                    await asyncio.wait_for(model.drain(), GRACE_SECONDS)
+                except TimeoutError:
+                    print(f"giving up on requests that took longer than {GRACE_SECONDS} s", file=sys.stderr, flush=True)
+                self._stop_listening(sig, None)
+
+            self._draining = asyncio.ensure_future(drain())
+
+        def stop(self, sig: int) -> None:
+            """End gRPC calls too, and only then the model; uvicorn has finished its requests by now."""
+
+            async def shutdown() -> None:
+                await self._grpc_server.stop(sig)
+                for model_name in list(self.registered_models.get_models()):
+                    self.registered_models.unload(model_name)
+
+            self._shutdown = asyncio.get_running_loop().create_task(shutdown())
+
+    app = kserve.model_server.app
+    app.openapi = lambda: page
+    app.add_exception_handler(HTTPException, _not_found)
+    kserve.model_server.GRPCServer = partial(RpcServer, model=model, limits=limits, requests=requests, answers=answers)
+    server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
+    server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
+    server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)
+    # A caller's mistake is in the answer and the counters; a traceback of it in the log helps nobody. The last of
+    # these is KServe's own refusal of /v2/models/NAME/versions/N, which it answers with 501: nothing here is undone.
+    expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady, NotImplementedError)
+    logging.getLogger("kserve").addFilter(lambda record: not _caused_by(record, expected))
+    for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that is no HTTP
+    return server
+
+
+async def _not_found(request: Any, error: Any) -> Any:
+    """Answer for a path or a method that nobody serves, in the form of every other error."""
+    from fastapi.responses import JSONResponse
+
+    what = f"{request.method} {request.url.path[:200]} is not served: /docs lists what is"
+    return JSONResponse({"error": what}, error.status_code, error.headers)
+
+
+def _short(name: str) -> str:
+    """Return a model's name, or the start of what is too long for one: KServe's refusals repeat it."""
+    return name[:200]
+
+
+def _caused_by(record: logging.LogRecord, kinds: tuple[type[Exception], ...]) -> bool:
+    return bool(record.exc_info) and isinstance(record.exc_info[1], kinds)  # type: ignore[index]

@@ -1,0 +1,317 @@
+"""From the wire to a question: V1 JSON, V2 JSON, V2 binary and gRPC ask the same things."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+from predictor.errors import BadRequest, NotServed, TooLarge
+from predictor.serving.wire.bounds import check_message
+from predictor.serving.wire.values import dict_of, flag, json_object, kind, shown, whole
+
+INPUTS = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+_USUAL = ("label", "confidence")
+_PARAMETERS = ("top_k", "timeout")
+TOP = ("top_labels", "top_confidences")
+OUTPUTS = (*_USUAL, "probabilities", *TOP)
+# What Envoy, and so every gateway made of it, tells of the time it is going to wait.
+DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
+# The most dimensions of a tensor, and characters of an id: both are one in nearly every request.
+RANK = 16
+ID_CHARACTERS = 1024
+_V1_SHAPE = '{"instances": ["a text", ...]}'
+_V2_SHAPE = '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a text"]}]}'
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a request of any protocol asks."""
+
+    texts: list[str]
+    """At least one."""
+    id: str = ""
+    top_k: int | None = None
+    timeout: float | None = None
+    """Seconds."""
+    outputs: tuple[str, ...] = _USUAL
+    binary: frozenset[str] = frozenset()
+    """Outputs to send as bytes; all or none of them over gRPC."""
+
+    def values(self, labels: int) -> int:
+        """Return how many values an answer of so many labels has."""
+        best = min(self.top_k or labels, labels)
+        of_a_text = {"probabilities": labels, **dict.fromkeys(TOP, best)}
+        asked = {*self.outputs, *(TOP if self.top_k else ())}
+        return len(self.texts) * sum(of_a_text.get(name, 1) for name in asked)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """The input of a V2 request; `data` is what JSON or protobuf held, bytes where the tensor is binary."""
+
+    datatype: object
+    shape: object
+    data: object
+
+
+def output_types(labels: int) -> list[dict[str, Any]]:
+    """Return the V2 output tensors; `probabilities` are in the order of the bundle's labels."""
+    shapes = {"probabilities": [-1, labels], "top_labels": [-1, -1], "top_confidences": [-1, -1]}
+    return [
+        {"name": name, "datatype": "BYTES" if "label" in name else "FP32", "shape": shapes.get(name, [-1])}
+        for name in OUTPUTS
+    ]
+
+
+def read_v1(body: bytes, most: int) -> Question:
+    """Read a V1 request, whatever its content type says.
+
+    Args:
+        body: JSON.
+        most: texts of a request.
+
+    Raises:
+        BadRequest: it is of another shape; the message says what was found and what is wanted.
+        TooLarge: it has more texts.
+    """
+    payload = json_object(body, most, _V1_SHAPE)
+    if "instances" not in payload:
+        raise BadRequest(f"the body has no 'instances': send {_V1_SHAPE}")
+    instances = payload["instances"]
+    if not isinstance(instances, list):
+        raise BadRequest(f"'instances' is a JSON {kind(instances)}: send {_V1_SHAPE}")
+    _bounded(len(instances), most)
+    texts = [_v1_text(instance, number) for number, instance in enumerate(instances)]
+    top_k, timeout = _parameters(payload.get("parameters"))
+    return Question(_checked(texts), "", top_k, timeout)
+
+
+def read_v2(body: bytes, json_length: str | None, most: int) -> Question:
+    """Read a V2 request that came over HTTP.
+
+    Args:
+        body: JSON, and the binary tensor behind it.
+        json_length: the header `inference-header-content-length`; none where all of the body is JSON.
+        most: texts of a request.
+
+    Raises:
+        BadRequest: it is of another shape.
+        TooLarge: it has more texts.
+    """
+    head = body
+    if json_length is not None:
+        digits = json_length.isascii() and json_length.isdigit() and len(json_length) < 20
+        if not digits or int(json_length) > len(body):
+            raise BadRequest(
+                f"inference-header-content-length is '{json_length[:20]}' and the body has {len(body)} bytes: "
+                "send the length of its JSON part"
+            )
+        head = body[: int(json_length)]
+    payload = json_object(head, most, _V2_SHAPE)
+    inputs = payload.get("inputs")
+    if not isinstance(inputs, list) or not all(isinstance(tensor, dict) for tensor in inputs):
+        raise BadRequest(f"the body has no list 'inputs' of tensors: send {_V2_SHAPE}")
+    _one_text([tensor.get("name") for tensor in inputs])
+    (tensor,) = inputs
+    data = tensor.get("data")
+    follow = len(body) - len(head)
+    size = whole(dict_of(tensor.get("parameters"), "parameters").get("binary_data_size"))
+    if size is not None:
+        if type(size) is not int or not 0 <= size <= follow:
+            raise BadRequest(f"binary_data_size is {shown(size)} and {follow} bytes follow: send their number")
+        data = body[len(head) : len(head) + size]
+    if follow > (size or 0):
+        raise BadRequest(f"{follow - (size or 0)} bytes follow the tensor: send its binary_data_size")
+    parameters = dict_of(payload.get("parameters"), "parameters")
+    every = flag(parameters, "binary_data_output", False)
+    outputs = [] if payload.get("outputs") is None else payload["outputs"]
+    if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
+        raise BadRequest('\'outputs\' is no list of tensors: send [{"name": "label"}], or leave it out')
+    _few_outputs(len(outputs))
+    binary = {}
+    for output in outputs:
+        name = output.get("name")
+        if not isinstance(name, str):
+            raise BadRequest(f"an output has the name {shown(name)}: ask for {', '.join(OUTPUTS)}")
+        binary[name] = flag(dict_of(output.get("parameters"), "parameters"), "binary_data", every)
+    asked = Tensor(tensor.get("datatype"), tensor.get("shape"), data)
+    return _v2(asked, payload.get("id"), parameters, binary, every, most)
+
+
+def read_grpc(message: bytes, model: str, most: int) -> Question:
+    """Read a V2 request that came over gRPC; its answer is binary if the request is.
+
+    Args:
+        message: a ModelInferRequest.
+        model: the one that is served.
+        most: texts of a request.
+
+    Raises:
+        BadRequest: it is of another shape.
+        NotServed: another model is asked.
+        TooLarge: it has more texts.
+    """
+    check_message(message, most)
+    try:
+        request = pb.ModelInferRequest.FromString(message)
+    except DecodeError:
+        raise BadRequest("the message is no ModelInferRequest: make it from grpc_predict_v2.proto") from None
+    if request.model_name != model:
+        raise NotServed(f"there is no model {shown(request.model_name)}: ask for '{model}'")
+    _one_text([tensor.name for tensor in request.inputs])
+    _few_outputs(len(request.outputs))
+    (tensor,) = request.inputs
+    raw = request.raw_input_contents
+    if raw and tensor.HasField("contents"):
+        raise BadRequest("the texts are in 'contents' and in 'raw_input_contents': send one of them")
+    if len(raw) > 1:
+        raise BadRequest(f"{len(raw)} raw_input_contents come with one input tensor: send one")
+    _few_dimensions(tensor.shape)
+    if not raw:
+        _bounded(len(tensor.contents.bytes_contents), most)
+    data = raw[0] if raw else list(tensor.contents.bytes_contents)
+    given = {name: _parameter(request.parameters[name]) for name in _PARAMETERS if name in request.parameters}
+    binary = {output.name: bool(raw) for output in request.outputs}
+    return _v2(Tensor(tensor.datatype, list(tensor.shape), data), request.id, given, binary, bool(raw), most)
+
+
+def read_deadline(header: bytes | None) -> float | None:
+    """Return the seconds a gateway is going to wait, from the milliseconds in its header; none where it does not say.
+
+    Raises:
+        BadRequest: the header holds something else.
+    """
+    if header is None:
+        return None
+    if not header.isdigit() or len(header) > 10 or not int(header):
+        raise BadRequest(f"{DEADLINE_HEADER} is {shown(header)}: send milliseconds, from 1 on")
+    return int(header) / 1000
+
+
+def _v2(
+    tensor: Tensor, request_id: object, parameters: dict[str, Any], asked: dict[str, bool], every: bool, most: int
+) -> Question:
+    """Make the question of a V2 request; `asked` are the outputs it wants, and whether as bytes."""
+    if request_id is not None and not isinstance(request_id, str):
+        raise BadRequest(f"'id' is a JSON {kind(request_id)}: send a string, or leave it out")
+    if request_id and len(request_id) > ID_CHARACTERS:
+        raise BadRequest(f"'id' has {len(request_id)} characters: send {ID_CHARACTERS} at most")
+    for name in asked:
+        if name not in OUTPUTS:
+            raise BadRequest(f"there is no output {shown(name)}: ask for {', '.join(OUTPUTS)}")
+    top_k, timeout = _parameters(parameters)
+    names = tuple(name for name in OUTPUTS if name in (asked or _USUAL))
+    if not asked and top_k:
+        names += TOP
+    binary = frozenset(name for name in names if asked.get(name, every))
+    return Question(_checked(_v2_texts(tensor, most)), request_id or "", top_k, timeout, names, binary)
+
+
+def _one_text(names: Sequence[object]) -> None:
+    if len(names) != 1 or names[0] != "text":
+        found = ", ".join(map(shown, names[:3])) or "none"
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise BadRequest(f"the request has the input tensors {found}{more}: send one, named 'text'")
+
+
+def _few_outputs(count: int) -> None:
+    if count > len(OUTPUTS):
+        raise BadRequest(f"{count} outputs are asked for: ask for each of {', '.join(OUTPUTS)} once at most")
+
+
+def _few_dimensions(shape: Sequence[object]) -> None:
+    if len(shape) > RANK:
+        raise BadRequest(f"input 'text' has {len(shape)} dimensions: send the number of texts, as [2]")
+
+
+def _bounded(texts: int, most: int) -> None:
+    if texts > most:
+        raise TooLarge(f"the request has over {most} texts: send them in several requests")
+
+
+def _v2_texts(tensor: Tensor, most: int) -> list[str]:
+    if tensor.datatype != "BYTES":
+        raise BadRequest(f"input 'text' has datatype {shown(tensor.datatype)}: send BYTES")
+    shape = tensor.shape
+    if isinstance(shape, list):
+        _few_dimensions(shape)
+        shape = list(map(whole, shape))
+    if not isinstance(shape, list) or not shape or any(type(size) is not int or size < 0 for size in shape):
+        raise BadRequest(f"input 'text' has shape {shown(shape)}: send the number of texts, as [2]")
+    values = _unpacked(tensor.data, most) if isinstance(tensor.data, bytes) else _flat(tensor.data, most)
+    if len(values) != math.prod(shape):
+        raise BadRequest(f"input 'text' has {len(values)} elements but shape {shown(shape)}: send the number of texts")
+    return [_v2_text(value, number) for number, value in enumerate(values)]
+
+
+def _unpacked(raw: bytes, most: int) -> list[bytes]:
+    """Return the strings of a binary tensor, each behind its length in four bytes, the least first."""
+    strings: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 > len(raw) or end > len(raw):
+            raise BadRequest(f"input 'text' breaks off in string {len(strings)}: send length-prefixed strings")
+        strings.append(raw[at + 4 : end])
+        _bounded(len(strings), most)
+        at = end
+    return strings
+
+
+def _flat(data: object, most: int) -> list[Any]:
+    """Flatten nested JSON arrays of any shape; a loop, so that depth costs no stack."""
+    if not isinstance(data, list):
+        raise BadRequest(f"the data of input 'text' is a JSON {kind(data)}: send a list of strings")
+    flat: list[Any] = []
+    left = data[::-1]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left.extend(reversed(value))
+        else:
+            flat.append(value)
+            _bounded(len(flat), most)
+    return flat
+
+
+def _v2_text(value: object, number: int) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadRequest(f"text {number} is not UTF-8 (byte {error.start}): send UTF-8") from None
+    raise BadRequest(f"element {number} of input 'text' is a JSON {kind(value)}: send a string")
+
+
+def _v1_text(instance: object, number: int) -> str:
+    if isinstance(instance, dict) and set(instance) == {"text"}:
+        instance = instance["text"]
+    if not isinstance(instance, str):
+        raise BadRequest(f'instance {number} is a JSON {kind(instance)}: send a string, or {{"text": "a text"}}')
+    return instance
+
+
+def _checked(texts: list[str]) -> list[str]:
+    if not texts:
+        raise BadRequest("the request has no texts: send at least one")
+    return texts
+
+
+def _parameters(parameters: object) -> tuple[int | None, float | None]:
+    """Return `top_k`, and `timeout` in seconds; on the wire it counts microseconds, as Triton's parameter does."""
+    given = dict_of(parameters, "parameters")
+    top_k, timeout = (whole(given.get(name)) for name in _PARAMETERS)
+    for name, value in zip(_PARAMETERS, (top_k, timeout), strict=True):
+        if value is not None and (type(value) is not int or value < 1):
+            raise BadRequest(f"parameter {name} is {shown(value)}: send a whole number from 1 on")
+    return top_k, timeout / 1e6 if timeout else None
+
+
+def _parameter(given: pb.InferParameter) -> Any:
+    choice = given.WhichOneof("parameter_choice")
+    return None if choice is None else getattr(given, choice)

@@ -1,0 +1,113 @@
+"""From the classifier to the wire: the same numbers, bit for bit, as V1 JSON, V2 JSON, V2 binary and protobuf.
+
+`rows` are probabilities, float32 of shape (texts, labels). JSON holds a float32 as the float64 of the same value.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from numpy.typing import NDArray
+
+from predictor.serving.wire.requests import TOP, Question
+
+_SOME = 256
+
+
+def v1_answer(question: Question, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
+    """Return the V1 body: a prediction for each instance, in order, with the best `top_k` if they were asked for."""
+    # Some at a time: an answer is a hundred times as large while it is made of Python's objects.
+    parts = [
+        orjson.dumps(_predictions(question.top_k, labels, rows[start : start + _SOME]))[1:-1]
+        for start in range(0, len(rows), _SOME)
+    ]
+    return b'{"predictions":[%b],"model_version":%b}' % (b",".join(parts), orjson.dumps(version))
+
+
+def _predictions(top_k: int | None, labels: Sequence[str], rows: NDArray[np.float32]) -> list[dict[str, Any]]:
+    best, confidence = rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()
+    predictions: list[dict[str, Any]] = [
+        {"label": labels[top], "confidence": value} for top, value in zip(best, confidence, strict=True)
+    ]
+    if top_k:
+        order = top(rows, top_k)
+        values = np.take_along_axis(rows, order, axis=1)
+        for prediction, places, scores in zip(predictions, order.tolist(), values.tolist(), strict=True):
+            prediction["top_k"] = [
+                {"label": labels[place], "confidence": score} for place, score in zip(places, scores, strict=True)
+            ]
+    return predictions
+
+
+def top(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return the places of the k greatest values of each row, the greatest first, equals in the labels' order."""
+    return np.argsort(-rows, axis=1, kind="stable")[:, :k]
+
+
+def _tensors(question: Question, labels: Sequence[str], rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Return the outputs asked for, label names as bytes."""
+    names = np.array([label.encode() for label in labels], dtype=object)
+    tensors: dict[str, NDArray[Any]] = {}
+    order = top(rows, question.top_k or len(labels)) if set(TOP) & set(question.outputs) else None
+    for name in question.outputs:
+        match name:
+            case "label":
+                tensors[name] = names[rows.argmax(axis=1)]
+            case "confidence":
+                tensors[name] = rows.max(axis=1)
+            case "probabilities":
+                tensors[name] = rows
+            case "top_labels":
+                tensors[name] = names[order]
+            case _:
+                assert order is not None
+                tensors[name] = np.take_along_axis(rows, order, axis=1)
+    return tensors
+
+
+def _packed(values: NDArray[Any]) -> bytes:
+    if values.dtype != object:
+        return values.astype("<f4", copy=False).tobytes()
+    return b"".join(len(value).to_bytes(4, "little") + value for value in values.ravel())
+
+
+def v2_answer(
+    question: Question, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
+) -> tuple[bytes, int | None]:
+    """Return the V2 body, and the length of its JSON part where binary tensors follow it."""
+    outputs: list[dict[str, Any]] = []
+    raw = []
+    for output, values in _tensors(question, labels, rows).items():
+        text = values.dtype == object
+        tensor: dict[str, Any] = {"name": output, "datatype": "BYTES" if text else "FP32", "shape": values.shape}
+        if output in question.binary:
+            raw.append(_packed(values))
+            tensor["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            flat = values.ravel().tolist()
+            tensor["data"] = [value.decode() for value in flat] if text else flat
+        outputs.append(tensor)
+    answer = {"model_name": name, "model_version": version, "outputs": outputs}
+    if question.id:
+        answer["id"] = question.id
+    head = orjson.dumps(answer)
+    return (head + b"".join(raw), len(head)) if raw else (head, None)
+
+
+def grpc_answer(
+    question: Question, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
+) -> pb.ModelInferResponse:
+    """Return the V2 answer as protobuf."""
+    answer = pb.ModelInferResponse(model_name=name, model_version=version, id=question.id)
+    for output, values in _tensors(question, labels, rows).items():
+        text = values.dtype == object
+        tensor = answer.outputs.add(name=output, datatype="BYTES" if text else "FP32", shape=values.shape)
+        if output in question.binary:
+            answer.raw_output_contents.append(_packed(values))
+        elif text:
+            tensor.contents.bytes_contents.extend(values.ravel().tolist())
+        else:
+            tensor.contents.fp32_contents.extend(values.ravel().tolist())
+    return answer

@@ -1,0 +1,221 @@
+"""The rollout's parts that need no cluster: its steps in a pipeline, settings, names of versions, golden texts."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import compiler, dsl
+
+from components.rollout.component import end_rollout, judge_rollout, start_rollout
+from components.rollout.desired_spec import wanted
+from components.rollout.golden import Golden, check_asked, objection
+from components.rollout.inference_service import Service
+from components.rollout.state import Phase, Rollout, Seen, Settings, Version
+from components.rollout.transitions import advance
+from components.rollout.versions import check_bundle, version_at
+from components.rollout.workloads import Deployed, Workload
+from predictor.errors import InputError
+
+A, B = (Version(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
+ROLLOUT = Rollout(A, B, Phase.PREPARING, 0.0, 0.0, Settings(deadline=600))
+
+
+def service(mode: str = "Standard", uri: str = A.uri, **status: Any) -> Service:
+    spec = {"predictor": {"model": {"modelFormat": {"name": "pigeonhole"}, "storageUri": uri}}}
+    metadata = {"name": "news", "resourceVersion": "1"}
+    return Service({"metadata": metadata, "spec": spec, "status": {"deploymentMode": mode, **status}})
+
+
+@pytest.mark.filterwarnings("ignore")  # kfp's own
+def test_the_steps_compile_into_a_pipeline(tmp_path: Path) -> None:
+    @dsl.pipeline(name="rolls-out")  # type: ignore[untyped-decorator]
+    def pipeline(bundle_uri: str, passed: bool) -> None:
+        done = end_rollout(service="news", pipeline_run="one")
+        with dsl.ExitHandler(done):
+            begun = start_rollout(service="news", bundle_uri=bundle_uri, pipeline_run="one", passed=passed)
+            judge_rollout(service="news", version=begun.output, prometheus="http://p:9090", pipeline_run="one")
+
+    compiler.Compiler().compile(pipeline, str(tmp_path / "pipeline.yaml"))
+    assert "exec-judge-rollout" in (tmp_path / "pipeline.yaml").read_text()
+
+
+def test_a_bundle_that_did_not_pass_is_not_rolled_out() -> None:
+    assert (
+        start_rollout.python_func(service="news", bundle_uri="s3://b/" + "a" * 12, pipeline_run="1", passed=False) == ""
+    )
+    judged = judge_rollout.python_func(service="news", version="", prometheus="http://p:9090", pipeline_run="one")
+    assert judged.promoted is False and judged.reasons == ["the gate stayed closed"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"step_weight": 0},
+        {"step_weight": 60},
+        {"max_weight": 101},
+        {"interval": 0},
+        {"deadline": 60},
+        {"threshold": 0},
+        {"min_requests": -1},
+    ],
+)
+def test_settings_that_make_no_rollout_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="give 0 <"):
+        Settings(**bad)  # type: ignore[arg-type]
+
+
+def test_a_version_is_named_by_its_address_and_checked_by_what_lies_there(tmp_path: Path) -> None:
+    content = b'{"schema_version": 1}'
+    name = hashlib.sha256(content).hexdigest()[:12]
+    for folder in (name, "0123456789ab"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "serving.json").write_bytes(content)
+    check_bundle(version_at(f"{tmp_path}/{name}/"))
+    assert version_at(f"{tmp_path}/{name}") == version_at(f"{tmp_path}/{name}//")
+    with pytest.raises(InputError, match=f"has the digest {name}, not that of its name"):
+        check_bundle(version_at(f"{tmp_path}/0123456789ab"))
+    with pytest.raises(InputError, match="there is no bundle at"):
+        check_bundle(version_at(f"{tmp_path}/ffffffffffff"))
+    with pytest.raises(InputError, match=r"cannot be read .*look at the address, at its credentials"):
+        check_bundle(version_at("nosuchstore://bucket/ffffffffffff"))
+    with pytest.raises(InputError, match=r"cannot be read \(ImportError: .*gcsfs.*whether the fsspec driver"):
+        check_bundle(version_at("gs://bucket/ffffffffffff"))
+    check_bundle(version_at("pvc://claim/ffffffffffff"))  # nobody outside the cluster can look
+
+
+def test_a_stored_bundle_with_other_files_than_it_lists_is_refused(tmp_path: Path) -> None:
+    content = b'{"schema_version": 2, "files": {"onnx/model.onnx": "0"}}'
+    folder = tmp_path / hashlib.sha256(content).hexdigest()[:12]
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "serving.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"lacks onnx/model\.onnx"):
+        check_bundle(version_at(str(folder)))
+    for name in ("onnx/model.onnx", "onnx/.keep"):
+        (folder / name).write_text("x")
+    check_bundle(version_at(str(folder)))
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"has adapter_config\.json, which its serving\.json does not list"):
+        check_bundle(version_at(f"{folder.as_uri()}/"))
+
+
+def test_knative_traffic_goes_back_before_the_spec_does() -> None:
+    """With the spec first, Knative would give the canary all traffic until the restored revision is ready."""
+    back = replace(ROLLOUT, phase=Phase.ROLLING_BACK)
+    canary = service("Knative", B.uri)
+    canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 10
+    assert wanted(back, canary, Deployed()) == {
+        "predictor": {"canaryTrafficPercent": 0, "model": {"storageUri": B.uri}}
+    }
+    assert (
+        wanted(back, service("Knative", A.uri), Deployed()) is None
+    )  # killed before it began: 0 would flip to an older revision
+    restoring = replace(back, phase=Phase.RESTORING, canary_revision="news-00002")
+    stale = {"predictor": {"latestCreatedRevision": "news-00002", "latestReadyRevision": "news-00002"}}
+    canary = service("Knative", A.uri, components=stale)
+    canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 0
+    assert wanted(restoring, canary, Deployed()) is None and advance(restoring, Seen(canary, 1.0)) == restoring
+
+
+def test_weights_move_only_when_the_canary_is_ready_at_the_last_one() -> None:
+    """The status says what the spec says; the route says what the canary gets."""
+    judging = replace(ROLLOUT, phase=Phase.JUDGING, weight=10, running=2)
+    predictor = {"name": f"v{B.name}", "minReplicas": 1, "model": {"modelFormat": {"name": "pigeonhole"}}}
+    predictor["model"]["storageUri"] = B.uri  # type: ignore[index]
+    told = [{"name": f"v{B.name}", "ready": True, "trafficPercent": 10}]
+    for available, share, begun in [(0, 0, False), (1, 0, False), (0, 10, False), (1, None, False), (1, 10, True)]:
+        seen = service(canaryStatuses=told)
+        seen.document["spec"]["canary"] = [{"predictor": predictor, "trafficPercent": 10}]
+        seen.document["spec"]["predictor"]["minReplicas"] = 3
+        deployed = Deployed(Workload(2, 2), Workload(1, available), share)
+        following = advance(judging, Seen(seen, 50.0, deployed))
+        assert bool(following.judged_since) is begun
+        late = advance(judging, Seen(seen, 601.0, deployed))
+        assert late.phase is (Phase.JUDGING if begun else Phase.ROLLING_BACK)
+
+
+@pytest.fixture
+def answers() -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """A server that labels texts as it is told, at /stable and at /canary."""
+    told: dict[str, list[str]] = {}
+
+    class Model(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            who, rest = self.path.lstrip("/").split("/", 1)
+            assert rest == "v1/models/news:predict"
+            texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["instances"]
+            rows = [{"label": told[who].pop(0)} for _ in texts] if told[who] else []
+            content = json.dumps({"predictions": rows}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Model)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", told
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_golden_texts_speak_against_a_canary_that_answers_otherwise(
+    answers: tuple[str, dict[str, list[str]]],
+) -> None:
+    url, told = answers
+    golden = Golden([f"text {n}" for n in range(40)], 0.1, f"{url}/stable", f"{url}/canary")
+    told.update(stable=["Sports"] * 40, canary=["Sports"] * 36 + ["World"] * 4)
+    assert objection(golden, "team-a", service(), ROLLOUT) == ""
+    told.update(stable=["Sports"] * 40, canary=["Sports"] * 35 + ["World"] * 5)
+    said = objection(golden, "team-a", service(), ROLLOUT)
+    assert said == "12.5% of 40 golden texts get another label"
+    assert advance(ROLLOUT, Seen(service(), 1.0, objection=said)).phase is Phase.ROLLING_BACK
+    told.update(stable=["Sports"] * 40, canary=[])
+    assert "the golden texts got no answer (ValueError 0 answers" in objection(golden, "team-a", service(), ROLLOUT)
+    gone = replace(golden, canary_url="http://127.0.0.1:9")
+    told.update(stable=["Sports"] * 40)
+    assert "got no answer (MaxRetryError" in objection(gone, "team-a", service(), ROLLOUT)
+
+
+def test_golden_texts_go_where_the_cluster_has_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def labels(url: str, *_: object) -> list[str]:
+        asked.append(url)
+        return ["World"]
+
+    monkeypatch.setattr("components.rollout.golden._labels", labels)
+    rollout = replace(ROLLOUT, stable_predictor="v1", canary_predictor="v2")
+    addresses: list[tuple[dict[str, Any], str]] = [
+        ({}, "svc.cluster.local"),
+        # Services without an address of their own have the pods' port.
+        ({"address": {"url": "http://news-v1-predictor.team-a.svc.example.org:8080"}}, "svc.example.org:8080"),
+    ]
+    for status, rest in addresses:
+        asked.clear()
+        assert objection(Golden(["text"]), "team-a", service(**status), rollout) == ""
+        assert asked == [f"http://news-{name}-predictor.team-a.{rest}" for name in ("v1", "v2")]
+
+
+def test_golden_texts_are_refused_before_anything_where_a_canary_has_no_address() -> None:
+    knative = service("Knative")
+    with pytest.raises(InputError, match=r"annotate the service with .*enable-tag-routing: .* before the rollout"):
+        check_asked(Golden(["text"]), knative)
+    check_asked(Golden(["text"], canary_url="http://canary"), knative)
+    check_asked(Golden(["text"]), service())
+    knative.document["metadata"]["annotations"] = {"serving.kserve.io/enable-tag-routing": "true"}
+    check_asked(Golden(["text"]), knative)
+
+
+def test_golden_texts_that_cleaning_empties_are_refused_before_anything() -> None:
+    with pytest.raises(InputError, match="golden text 2 is empty once it is cleaned"):
+        check_asked(Golden(["text", "<br> \u200b"]), service())

@@ -1,0 +1,85 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from components.data.dataset import Dataset
+from components.training.export import export as module
+from components.training.export.calibration import calibration_error, fit_temperature
+from components.training.export.export import choose, export
+from predictor.model.bundle import Bundle
+from predictor.model.classifier import Classifier, softmax
+
+
+def test_the_bundle_says_how_its_precisions_did(bundle: Path) -> None:
+    metrics = Bundle.open(bundle).spec.metrics
+    assert metrics["agreement_torch_fp32"] == 1.0
+    assert metrics["agreement_fp32_int8"] >= 0.9
+    assert metrics["validation_accuracy_fp32"] >= 0.9
+
+
+def test_int8_multiplies_integers_and_is_smaller(bundle: Path) -> None:
+    import onnx
+
+    operators = {node.op_type for node in onnx.load(bundle / "onnx/model_int8.onnx").graph.node}
+    assert "MatMulIntegerToFloat" in operators
+    assert (bundle / "onnx/model_int8.onnx").stat().st_size < (bundle / "onnx/model.onnx").stat().st_size
+
+
+def test_the_graph_reads_the_mask(bundle: Path) -> None:
+    session = onnxruntime.InferenceSession(str(bundle / "onnx/model.onnx"), providers=["CPUExecutionProvider"])
+    tokens = np.array([[2, 7, 8, 3]])
+    padded = np.array([[2, 7, 8, 3, 0, 0, 0]])
+    alone = session.run(None, {"input_ids": tokens, "attention_mask": np.ones_like(tokens)})[0]
+    masked = session.run(None, {"input_ids": padded, "attention_mask": (padded != 0).astype(np.int64)})[0]
+    np.testing.assert_allclose(alone, masked, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fp32", "int8", "precision"),
+    [(0.94, 0.94, "int8"), (0.94, 0.937, "int8"), (0.94, 0.9369, "fp32"), (0.9, 0.95, "int8")],
+)
+def test_int8_is_chosen_only_when_it_costs_little(fp32: float, int8: float, precision: str) -> None:
+    chosen, reason = choose(fp32, int8, 1000)
+    assert chosen == precision
+    assert f"{fp32:.2%}" in reason and f"{int8:.2%}" in reason
+
+
+def test_a_graph_that_disagrees_with_the_model_is_not_shipped(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(source: Path, file: Path) -> None:
+        other = tmp_path / "other"
+        shutil.copytree(source, other, ignore=shutil.ignore_patterns("onnx"))
+        from transformers import AutoModelForSequenceClassification
+
+        model = AutoModelForSequenceClassification.from_pretrained(other)
+        model.classifier.weight.data.neg_()
+        model.save_pretrained(other)
+        original(other, file)
+
+    original = module.to_onnx
+    monkeypatch.setattr(module, "to_onnx", broken)
+    with pytest.raises(RuntimeError, match="the export is broken"):
+        export(checkpoint, dataset, 0.5, "toy", tmp_path / "out")
+    assert not (tmp_path / "out/serving.json").exists()
+
+
+def test_temperature_repairs_confidence_that_is_off_by_a_known_factor() -> None:
+    random = np.random.default_rng(0)
+    honest = random.normal(size=(20_000, 4)).astype(np.float32) * 2
+    rows = softmax(honest, 1.0)
+    truth = np.array([random.choice(4, p=row / row.sum()) for row in rows.astype(np.float64)])
+    assert fit_temperature(honest * 3, truth) == pytest.approx(3, rel=0.05)
+    right = honest.argmax(axis=1) == truth
+    after, before = (calibration_error(softmax(honest * 3, by).max(axis=1), right) for by in (3.0, 1.0))
+    assert after < 0.02 < before
+
+
+def test_what_was_scored_is_what_answers(bundle: Path, dataset: Dataset) -> None:
+    classifier = Classifier(bundle)
+    truth = dataset.test.labels
+    right = [a.label == label for a, label in zip(classifier.classify(dataset.test.texts), truth, strict=True)]
+    assert Bundle.open(bundle).spec.metrics["test_accuracy"] == pytest.approx(np.mean(right))

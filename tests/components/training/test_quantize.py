@@ -1,0 +1,176 @@
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DistilBertConfig,
+    PretrainedConfig,
+    RobertaConfig,
+)
+
+from components.data.dataset import Dataset, Split
+from components.training.export.export import batch_shift, export, spread, to_onnx
+from components.training.export.export import export as exporting
+from components.training.export.quantize import activation_ranges, to_int8
+from components.training.recipe import HISTORY_FILE
+from predictor.model.bundle import Bundle
+from predictor.model.engine import OnnxEngine
+from predictor.model.text import Encoder
+
+WORDS = 400
+SIZES: dict[str, Any] = {"vocab_size": WORDS, "num_labels": 3, "pad_token_id": 1, "initializer_range": 0.2}
+ARCHITECTURES: dict[str, PretrainedConfig] = {
+    "bert": BertConfig(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=80,
+        **SIZES,
+    ),
+    "roberta": RobertaConfig(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=80,
+        **SIZES,
+    ),
+    "distilbert": DistilBertConfig(dim=48, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=80, **SIZES),
+}
+
+
+def rows(count: int, seed: int) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    return [random.integers(4, WORDS, random.integers(4, 60)).tolist() for _ in range(count)]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model in fp32 with a channel ten times as loud as the others, as trained models have them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(ARCHITECTURES[request.param])  # type: ignore[no-untyped-call]
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.LayerNorm) and "embeddings" not in name:
+            module.weight.data[7] = 10.0
+    model.save_pretrained(folder)
+    to_onnx(folder, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def quantized(graph: Path) -> Path:
+    to_int8(graph, rows(64, 1), graph.with_name("int8.onnx"))
+    return graph.with_name("int8.onnx")
+
+
+def dynamic(graph: Path) -> Path:
+    file = graph.with_name("dynamic.onnx")
+    quantize_dynamic(graph, file, per_channel=True, weight_type=QuantType.QInt8)
+    return file
+
+
+def test_every_linear_layer_of_any_architecture_multiplies_integers(graph: Path, quantized: Path) -> None:
+    before, after = ([node.op_type for node in onnx.load(file).graph.node] for file in (graph, quantized))
+    # Two encoder layers of six; a head of one or two. What is left are the two products of attention, in each layer.
+    assert before.count("MatMul") + before.count("Gemm") - 4 == after.count("MatMulIntegerToFloat") >= 13
+    assert after.count("MatMul") == 4 and "Gemm" not in after
+    assert "DynamicQuantizeLinear" not in after
+    assert quantized.stat().st_size < graph.stat().st_size
+
+
+def test_company_does_not_change_an_answer(graph: Path, quantized: Path) -> None:
+    texts = rows(200, 2)
+    engine = OnnxEngine(quantized, 1, 1)
+    assert batch_shift(engine, texts) < 0.01
+    alone = np.concatenate([engine([text]) for text in texts])
+    assert (alone.argmax(axis=1) == engine(texts).argmax(axis=1)).all()
+    # What this is for: scales chosen per call do not pass.
+    assert batch_shift(OnnxEngine(dynamic(graph), 1, 1), texts) > 0.01
+
+
+def test_answers_are_those_of_fp32(graph: Path, quantized: Path) -> None:
+    texts = rows(200, 3)
+    fp32, int8 = (OnnxEngine(file, 1, 1)(texts) for file in (graph, quantized))
+    assert (fp32.argmax(axis=1) == int8.argmax(axis=1)).mean() >= 0.95
+
+
+def test_the_same_rows_give_the_same_bytes(graph: Path, quantized: Path, tmp_path: Path) -> None:
+    to_int8(graph, rows(64, 1), tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == quantized.read_bytes()
+
+
+def test_a_range_covers_all_rows_and_no_padding(graph: Path) -> None:
+    model = onnx.load(graph)
+    tensor = next(node.output[0] for node in model.graph.node if node.op_type == "LayerNormalization")
+    each = [activation_ranges(model, {tensor}, [row])[tensor] for row in rows(5, 4)]
+    low, high = activation_ranges(model, {tensor}, rows(5, 4))[tensor]
+    assert (low, high) == (min(low for low, _ in each), max(high for _, high in each))
+
+
+@given(st.integers(1, 700), st.lists(st.integers(1, 400), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_chosen_rows_hold_every_class_in_its_share(wanted: int, sizes: list[int], random: Random) -> None:
+    labels = [f"class {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    if random.random() < 0.5:  # as files come, sorted and not
+        random.shuffle(labels)
+    chosen = spread(labels, wanted)
+    assert chosen == sorted(set(chosen)) and len(chosen) == min(wanted, len(labels))
+    for label in set(labels):
+        share = len(chosen) * labels.count(label) / len(labels)
+        assert abs(sum(labels[row] == label for row in chosen) - share) < 1
+
+
+def test_int8_is_calibrated_on_rows_of_every_class(
+    checkpoint: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_class = Split(dataset.train.frame.sort_values("label", kind="stable"))
+    seen: list[list[int]] = []
+
+    def stop(model: Path, calibration: list[list[int]], file: Path) -> None:
+        seen.extend(calibration)
+        raise InterruptedError
+
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: None)
+    monkeypatch.setattr(exporting, "to_int8", stop)
+    monkeypatch.setattr(
+        exporting, "CALIBRATION_ROWS", len(by_class) * 2 // 3
+    )  # a stride of 1 would end before the last
+    with pytest.raises(InterruptedError):
+        export(checkpoint, replace(dataset, train=by_class), 0.5, "toy", tmp_path)
+    spec_length = json.loads((checkpoint / HISTORY_FILE).read_text())["recipe"]["max_length"]
+    last = by_class.frame[by_class.frame["label"] == dataset.labels[-1]]["text"].tolist()
+    found = [row for row in Encoder(tmp_path, spec_length)(last) if row in seen]
+    assert len(found) >= len(last) // 2
+
+
+def test_nothing_to_work_on_is_an_error(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 rows"):
+        to_int8(graph, [], tmp_path / "int8.onnx")
+    empty = onnx.load(graph)
+    del empty.graph.node[:]
+    onnx.save(empty, tmp_path / "empty.onnx")
+    with pytest.raises(ValueError, match="0 linear layers"):
+        to_int8(tmp_path / "empty.onnx", rows(4, 1), tmp_path / "int8.onnx")
+
+
+def test_a_trained_bundle_answers_alike_alone_and_in_company(bundle: Path, dataset: Dataset) -> None:
+    spec = Bundle.open(bundle).spec
+    assert spec.metrics["batch_shift_int8"] < 0.01
+    assert spec.metrics["validation_accuracy_int8"] >= spec.metrics["validation_accuracy_fp32"] - 0.003
+    ids = Encoder(bundle, spec.max_length)(dataset.train.texts + dataset.test.texts)
+    engine = OnnxEngine(bundle / "onnx/model_int8.onnx", spec.pad_token_id, 1)
+    short_and_long = itertools.chain.from_iterable(zip(sorted(ids, key=len), sorted(ids, key=len)[::-1], strict=True))
+    assert batch_shift(engine, list(short_and_long)) < 0.01

@@ -1,0 +1,82 @@
+"""A batcher over an engine that a test can hold."""
+
+import asyncio
+import queue
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.serving.batcher import Batcher, TokenBudget
+from predictor.serving.queue import Ids
+
+WIDE = TokenBudget(queue=10_000, batch=64, texts=4, padding=64)
+
+
+class FakeEngine:
+    """Says of each text its length and sum, keeps every batch, and fails on a text with the id 666."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Ids]] = []
+
+    def __call__(self, ids: Sequence[Ids]) -> NDArray[np.float32]:
+        self.batches.append(list(ids))
+        if any(666 in text for text in ids):
+            raise RuntimeError("cannot say 666")
+        return np.array([[len(text), sum(text)] for text in ids], dtype=np.float32)
+
+
+class GatedEngine(FakeEngine):
+    """Runs a batch only when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def __call__(self, ids: Sequence[Ids]) -> NDArray[np.float32]:
+        self.gate.get(timeout=30)
+        return super().__call__(ids)
+
+    def open(self) -> None:
+        for _ in range(10_000):
+            self.gate.put(None)
+
+
+def batcher_of(engine: FakeEngine, lanes: int = 1, budget: TokenBudget = WIDE) -> Batcher:
+    return Batcher(engine, lanes, budget, lambda key, row: None, lambda batch: None)
+
+
+async def ask(batcher: Batcher, texts: Sequence[Ids], keys: Sequence[bytes | None] | None = None) -> list[list[float]]:
+    with batcher.call(len(texts)) as call:
+        batcher.submit(call, list(zip(range(len(texts)), texts, keys or [None] * len(texts), strict=True)))
+        rows = await call.rows()
+        return [[float(value) for value in row] for row in rows]
+
+
+def nothing_is_left(batcher: Batcher) -> None:
+    assert (batcher.waiting_texts, batcher.waiting_tokens, batcher.open_calls) == (0, 0, 0)
+    assert not batcher._line._by_length and not batcher._flights
+    assert not batcher._batches_out
+
+
+def played(batcher: Batcher, script: Callable[[], Awaitable[None]]) -> None:
+    """Run a script, then see that the batcher is as it was."""
+
+    async def whole() -> None:
+        await script()
+        while batcher._batches_out:  # batches of callers that have gone
+            await asyncio.sleep(0)
+        nothing_is_left(batcher)
+
+    try:
+        asyncio.run(whole())
+    finally:
+        batcher.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came true")

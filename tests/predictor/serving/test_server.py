@@ -1,0 +1,143 @@
+import json
+import threading
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+from predictor.errors import InputError
+from predictor.model.bundle import Bundle
+from predictor.model.classifier import Classifier
+from predictor.serving.scheduler import Limits
+from predictor.serving.server import serve
+from tests.predictor.conftest import Server, start_server
+from tests.predictor.serving.asking import (
+    TEXTS,
+    answers_grpc,
+    answers_grpc_raw,
+    answers_v1,
+    answers_v2,
+    answers_v2_binary,
+    many,
+    tensor_of,
+)
+
+
+def test_every_protocol_gives_the_classifiers_answers_bit_for_bit(server: Server, bundle: Path) -> None:
+    ours = [(answer.label, answer.confidence) for answer in Classifier(bundle).classify(TEXTS)]
+    for ask in (answers_v1, answers_v2, answers_v2_binary, answers_grpc, answers_grpc_raw):
+        assert ask(server) == ours, ask.__name__
+
+
+def test_instances_may_be_objects_and_the_charset_may_be_named(server: Server) -> None:
+    for content_type in ("application/json", "application/json; charset=utf-8", "text/plain"):
+        got = httpx.post(
+            f"{server.http}/v1/models/toy:predict",
+            content=json.dumps({"instances": [{"text": "goal cup"}]}),
+            headers={"content-type": content_type},
+        )
+        assert got.json()["predictions"][0]["label"] == "Sports", content_type
+    got = httpx.post(
+        f"{server.http}/v2/models/toy/infer",
+        content=json.dumps({"inputs": [tensor_of(["goal cup"])]}),
+        headers={"content-type": "application/json; charset=utf-8"},
+    )
+    assert got.json()["outputs"][0]["data"] == ["Sports"]
+
+
+def test_request_ids_versions_and_asked_outputs(server: Server, bundle: Path) -> None:
+    request = {"id": "r1", "inputs": [tensor_of(["goal"])], "outputs": [{"name": "confidence"}]}
+    body = httpx.post(f"{server.http}/v2/models/toy/infer", json=request).json()
+    assert body["id"] == "r1" and body["model_version"] == Bundle.open(bundle).digest[:12]
+    assert [output["name"] for output in body["outputs"]] == ["confidence"]
+
+
+def test_metadata_says_the_true_inputs_and_outputs(server: Server) -> None:
+    body = httpx.get(f"{server.http}/v2/models/toy").json()
+    assert [(t["name"], t["datatype"]) for t in body["inputs"]] == [("text", "BYTES")]
+    assert [(t["name"], t["datatype"], t["shape"]) for t in body["outputs"]] == [
+        ("label", "BYTES", [-1]),
+        ("confidence", "FP32", [-1]),
+        ("probabilities", "FP32", [-1, 3]),
+        ("top_labels", "BYTES", [-1, -1]),
+        ("top_confidences", "FP32", [-1, -1]),
+    ]
+
+
+def test_nobody_can_take_the_model_away(server: Server) -> None:
+    for verb in ("load", "unload"):
+        assert httpx.post(f"{server.http}/v2/repository/models/toy/{verb}").status_code == 400
+    with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError):
+        GRPCInferenceServiceStub(channel).RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="toy"))
+    assert answers_v1(server)
+
+
+def test_a_version_by_number_is_a_501_without_a_traceback(server: Server) -> None:
+    got = httpx.get(f"{server.http}/v2/models/toy/versions/1")
+    assert got.status_code == 501 and "versioning" in got.json()["error"]
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_explaining_is_not_served(server: Server) -> None:
+    got = httpx.post(f"{server.http}/v1/models/toy:explain", json={"instances": ["x"]})
+    assert got.status_code == 404 and "nothing is served at /v1/models/toy:explain" in got.json()["error"]
+
+
+def test_an_unknown_model_is_a_404(server: Server) -> None:
+    got = httpx.post(f"{server.http}/v1/models/other:predict", json={"instances": ["x"]})
+    assert got.status_code == 404 and "other" in got.json()["error"]
+
+
+def test_health_stays_quick_while_the_model_works(server: Server) -> None:
+    work = threading.Thread(
+        target=httpx.post,
+        args=(f"{server.http}/v1/models/toy:predict",),
+        kwargs={"json": {"instances": many(1500)}, "timeout": 120},
+    )
+    work.start()
+    answered_during_work = 0
+    while work.is_alive():
+        assert httpx.get(f"{server.http}/v2/health/live").status_code == 200
+        answered_during_work += work.is_alive()
+    work.join()
+    assert answered_during_work >= 3
+
+
+def test_nothing_of_a_request_is_logged(server: Server) -> None:
+    httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": ["secret words"]})
+    httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": [5]})
+    log = server.log.read_text()
+    assert "secret" not in log and "Traceback" not in log and ":predict" not in log
+
+
+def test_a_second_server_on_the_port_is_refused_in_one_sentence(server: Server, bundle: Path, tmp_path: Path) -> None:
+    for option, port in (("--http-port", server.http.rsplit(":")[-1]), ("--grpc-port", server.grpc.rsplit(":")[-1])):
+        with pytest.raises(AssertionError, match=f"ended with 2: pigeonhole: {option} {port} cannot be used"):
+            start_server(bundle, tmp_path / "log", option, port)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "球", "-a"])
+def test_a_name_that_cannot_stand_in_a_path_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot stand in a path"):
+        serve(tmp_path, name, 8080, 8081, Limits(1024, 1.0, 0, 1024))
+
+
+def test_probabilities_and_top_k_are_those_of_the_classifier(server: Server, bundle: Path) -> None:
+    ours = Classifier(bundle)
+    request = {"inputs": [tensor_of(TEXTS)], "outputs": [{"name": "probabilities"}, {"name": "top_labels"}]}
+    body = httpx.post(f"{server.http}/v2/models/toy/infer", json={**request, "parameters": {"top_k": 2}}).json()
+    outputs = {output["name"]: output for output in body["outputs"]}
+    rows = np.array(outputs["probabilities"]["data"], dtype=np.float32).reshape(outputs["probabilities"]["shape"])
+    np.testing.assert_allclose(rows, ours.probabilities(TEXTS), atol=1e-6)
+    best = [[ours.labels[place] for place in np.argsort(-row)[:2]] for row in rows]
+    assert np.reshape(outputs["top_labels"]["data"], outputs["top_labels"]["shape"]).tolist() == best
+
+
+def test_an_expired_deadline_is_a_504(server: Server) -> None:
+    body = {"instances": many(1000), "parameters": {"timeout": 1}}
+    got = httpx.post(f"{server.http}/v1/models/toy:predict", json=body)
+    assert got.status_code == 504 and "no answer within" in got.json()["error"]

@@ -1,0 +1,65 @@
+"""What a running server counts."""
+
+import shutil
+import subprocess
+import threading
+
+import httpx
+import pytest
+
+from tests.predictor.conftest import Server
+from tests.predictor.serving.asking import TEXTS, answers_grpc, answers_v1, many, metric
+
+
+def test_counters_tell_protocol_code_category_and_revision(server: Server) -> None:
+    before = metric(server, "text_classifier_")
+    answers_v1(server), answers_grpc(server)
+    httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": [5]})
+    after = metric(server, "text_classifier_")
+    grown = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
+    who = 'model_name="toy",revision="canary-1"'
+
+    def requests(code: str, protocol: str) -> str:
+        labels = f'code="{code}",model_name="toy",protocol="{protocol}",revision="canary-1"'
+        return f"text_classifier_requests_total{{{labels}}}"
+
+    assert grown[requests("200", "v1")] == 1
+    assert grown[requests("200", "grpc")] == 1
+    assert grown[requests("400", "v1")] == 1
+    predictions = [value for key, value in grown.items() if key.startswith("text_classifier_predictions_total")]
+    assert sum(predictions) == 2 * len(TEXTS)
+    assert grown[f"text_classifier_latency_seconds_count{{{who}}}"] == 2
+    assert {'category="World"' in key for key in after if "predictions_total" in key} == {True, False}
+
+
+def test_the_metrics_are_sound_openmetrics(server: Server) -> None:
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+    answers_v1(server)
+    got = httpx.get(f"{server.http}/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
+    assert got.headers["content-type"].startswith("application/openmetrics-text")
+    families = {family.name: family for family in text_string_to_metric_families(got.text)}  # type: ignore[no-untyped-call]
+    ours = {name for name in families if name.startswith("text_classifier_")}
+    wanted = {"requests", "predictions", "latency_seconds", "stage_seconds", "batch_texts", "batch_tokens", "model"}
+    wanted |= {"padding_tokens", "queue_texts", "queue_tokens", "confidence_ratio", "text_tokens", "cache_lookups"}
+    assert ours == {f"text_classifier_{name}" for name in wanted}
+    for name in ours:
+        for sample in families[name].samples:
+            assert (sample.labels["model_name"], sample.labels["revision"]) == ("toy", "canary-1")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_has_nothing_to_say_of_a_busy_server(server: Server) -> None:
+    def load() -> None:
+        httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": many(1200)}, timeout=120)
+        httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": [5]}, timeout=120)
+
+    work = threading.Thread(target=load)
+    work.start()
+    pages = []
+    while work.is_alive():
+        pages.append(httpx.get(f"{server.http}/metrics", timeout=60).text)
+    work.join()
+    for page in (pages[0], pages[len(pages) // 2], pages[-1]):
+        ours = "".join(f"{line}\n" for line in page.splitlines() if "text_classifier_" in line)
+        subprocess.run(["promtool", "check", "metrics"], input=ours, text=True, check=True)
