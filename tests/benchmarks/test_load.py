@@ -84,7 +84,7 @@ def test_a_connection_that_is_lost_is_counted_and_made_again() -> None:
     assert got.numbers.tolist() == [0, 2]
 
 
-def test_at_a_rate_what_is_due_is_sent_however_slow_the_answers_and_waits_from_then_on() -> None:
+def test_at_a_rate_requests_are_sent_when_due_and_latency_counts_from_then() -> None:
     held = threading.Event()
 
     def answer(body: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Object storage for tests: a real S3 server in this process, and fsspec's own store in memory."""
+"""A stand-in for S3: moto's server, in this process, which boto3 and s3fs reach over real HTTP."""
 
 import uuid
 from collections.abc import Iterator

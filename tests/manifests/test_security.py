@@ -7,8 +7,8 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.fakes.kserve import MODEL_VOLUME, fetched_by, workloads
-from tests.fakes.pod_security import violations
 from tests.manifests.conftest import OVERLAYS, Render, of_kind
+from tests.pod_security import violations
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

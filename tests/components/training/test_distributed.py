@@ -24,7 +24,7 @@ from components.training.fine_tuning.process_group import World
 from components.training.recipe import Recipe
 from predictor.errors import InputError
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(reason="torchrun starts two processes that train, several times a test")
 
 # One process of a run: in double precision, so that the order of additions shows in no digit that is compared even
 # after Adam's hundred steps, and whatever the test wants to go wrong.

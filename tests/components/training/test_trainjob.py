@@ -20,7 +20,7 @@ from components.training.distributed import trainjob
 from components.training.distributed.trainjob import Machines, run_to_end, train_job, train_on_cluster
 from pipelines.running.local import run_training
 from predictor.errors import InputError
-from tests.fakes.pod_security import violations
+from tests.pod_security import violations
 
 PATH = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
 ARGUMENTS = {"data": "s3://b/data", "out": "s3://b/out", "backbone": "minilm"}

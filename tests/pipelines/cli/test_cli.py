@@ -78,7 +78,7 @@ def test_every_step_is_seen_on_stderr_without_the_runners_noise(result: dict[str
     assert "KFP Executor" not in result["stderr"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains a second time, in a whole run")
 def test_the_same_seed_gives_the_same_data_and_predictions(
     result: dict[str, Any], data_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:
@@ -116,7 +116,7 @@ def test_mlflow_holds_the_run_and_its_steps(result: dict[str, Any]) -> None:
     assert max(row.value for row in epochs) == run.data.metrics["best_validation_accuracy"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="runs the whole compiled pipeline, each step a process")
 def test_the_compiled_file_runs_as_it_is(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
     done = pigeonhole("compile", "--out", tmp_path / "ir")
     (file,) = json.loads(done.stdout)["files"]
@@ -270,7 +270,7 @@ def test_a_backbone_that_cannot_be_loaded_is_named(data_folder: Path, backbone: 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_where_the_folder_of_bundles_has_to_be_is_named_before_anything_is_trained(
+def test_a_file_in_place_of_the_folder_of_bundles_is_refused_before_training(
     data_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bundles").write_text("a file")
@@ -281,7 +281,7 @@ def test_a_file_where_the_folder_of_bundles_has_to_be_is_named_before_anything_i
     assert [file.name for file in tmp_path.iterdir()] == ["bundles"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a whole run up to the step that breaks")
 def test_a_step_that_breaks_shows_the_end_of_its_log_and_exit_code_3(
     data_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:

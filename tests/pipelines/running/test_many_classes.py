@@ -34,7 +34,7 @@ def _peak(process: "subprocess.Popen[str]") -> int:
     return most
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a whole run over 20,000 rows with the real backbone")
 def test_a_thousand_classes_are_learnt_in_bounded_memory_and_reported_in_short(tmp_path: Path) -> None:
     words = [word for word in whole_words(AutoTokenizer.from_pretrained(resolve_backbone("minilm"))) if word.isascii()]
     (tmp_path / "data").mkdir()

@@ -58,8 +58,8 @@ def _of_session(session: int) -> list[list[str]]:
     return found
 
 
-@pytest.mark.slow
-def test_a_run_stopped_while_it_trains_ends_its_step_and_goes_on_from_the_checkpoint(
+@pytest.mark.slow(reason="trains ten epochs in a run that is stopped and one that resumes")
+def test_a_run_stopped_in_training_ends_its_step_and_resumes_from_the_checkpoint(
     backbone: Path, tmp_path: Path
 ) -> None:
     values = tmp_path / "values.json"
@@ -91,7 +91,7 @@ def test_ctrl_c_before_there_is_anything_leaves_nothing(backbone: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a whole run up to its first epoch")
 def test_a_run_that_is_killed_takes_its_step_along(backbone: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with _started(out, backbone) as killed:
@@ -106,7 +106,7 @@ def test_a_run_that_is_killed_takes_its_step_along(backbone: Path, tmp_path: Pat
             time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="two whole runs that train")
 def test_what_was_trained_is_kept_where_a_later_step_fails(backbone: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with _started(out, backbone) as broken:

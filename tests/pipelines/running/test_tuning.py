@@ -20,7 +20,7 @@ from tests.components.tuning.test_experiment import MANIFEST
 from tests.fakes.katib_api import DONE, FakeCluster, condition, serving
 from tests.pipelines.cli.test_cli import pigeonhole
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(reason="whole searches and a run after one, each of their trials a process that trains")
 
 # Each start is noted; the trial of that number hangs until it is killed, but only the first time.
 NOTED = """

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from predictor.errors import Draining, InternalError
 from predictor.serving.batcher import Batch, Batcher, TokenBudget
 from predictor.serving.queue import Ids
-from tests.predictor.serving.batching import WIDE, FakeEngine, GatedEngine, ask, batcher_of, played, until
+from tests.fakes.engine import FakeEngine, GatedEngine
+from tests.predictor.serving.batching import WIDE, ask, batcher_of, played, until
 
 
 def expected(texts: Sequence[Ids]) -> list[list[float]]:

@@ -6,7 +6,8 @@ import pytest
 
 from predictor.errors import Overloaded, TooLarge
 from predictor.serving.batcher import TokenBudget
-from tests.predictor.serving.batching import GatedEngine, ask, batcher_of, played, until
+from tests.fakes.engine import GatedEngine
+from tests.predictor.serving.batching import ask, batcher_of, played, until
 
 NARROW = TokenBudget(queue=10, batch=64, texts=4, padding=64)
 

@@ -147,7 +147,7 @@ def test_a_text_asked_again_is_answered_without_tokenising_or_running_it() -> No
     ) == len("abcceafe")
 
 
-def test_the_same_text_from_many_callers_at_once_runs_once_even_if_the_first_one_goes() -> None:
+def test_a_text_that_many_callers_send_at_once_runs_once_even_if_the_first_goes() -> None:
     async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
         classifier.gate = queue.SimpleQueue()
         callers = [asyncio.create_task(live.probabilities(["same"])) for _ in range(5)]
