@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli import rollout
 from pipelines.cli.kubeflow import SCHEDULE, SUBMIT, schedule, submit
-from predictor.errors import InputError
+from predictor.errors import InputError, PigeonholeError, StepFailed
 
 app = typer.Typer(
     name="pigeonhole",
@@ -297,14 +297,10 @@ def predict(
     if bool(texts) == bool(input_) or bool(input_) != bool(output):
         raise InputError("there is not one source of texts: give texts, or --input FILE with --output FILE")
     from pipelines.running.label_file import predict_file, predict_texts
-    from predictor.client.ask import Server, ServerFailed
+    from predictor.client.ask import Server
 
     server = Server.at(protocol, url, model_name)
-    try:
-        _print(predict_file(server, input_, output) if input_ and output else predict_texts(server, texts or []))
-    except ServerFailed as error:
-        print(f"pigeonhole: {error}", file=sys.stderr)
-        raise typer.Exit(3) from error
+    _print(predict_file(server, input_, output) if input_ and output else predict_texts(server, texts or []))
 
 
 def main() -> NoReturn:
@@ -313,19 +309,14 @@ def main() -> NoReturn:
 
 
 def ended(commands: typer.Typer) -> NoReturn:
-    """Run commands and end the process; bad input ends in one sentence and exit code 2."""
+    """Run commands and end the process: an error of our tree is a sentence on stderr, and has an exit code."""
     try:
         commands()
-    except InputError as error:
+    except PigeonholeError as error:
+        if isinstance(error, StepFailed):
+            print(error.log, file=sys.stderr)
         print(f"pigeonhole: {error}", file=sys.stderr)
-        sys.exit(2)
-    except RuntimeError as error:
-        from pipelines.running.local import StepFailed
-
-        if not isinstance(error, StepFailed):
-            raise
-        print(f"{error}\npigeonhole: a step failed unexpectedly; the end of its log is above", file=sys.stderr)
-        sys.exit(3)
+        sys.exit(2 if isinstance(error, InputError) else 3)
     sys.exit(0)
 
 

@@ -206,15 +206,11 @@ def _login(
 
 @contextmanager
 def _kubeflow(login: "Login") -> "Iterator[Kubeflow]":
-    """Yield the server, once it has answered; what breaks there ends in one sentence and exit code 3."""
-    from pipelines.kubeflow.client import KubeflowFailed, connect
+    """Yield the server, once it has answered."""
+    from pipelines.kubeflow.client import connect
 
-    try:
-        with redirect_stdout(sys.stderr):  # kfp prints where to look
-            yield connect(login)
-    except KubeflowFailed as error:
-        print(f"pigeonhole: {error}", file=sys.stderr)
-        raise typer.Exit(3) from error
+    with redirect_stdout(sys.stderr):  # kfp prints where to look
+        yield connect(login)
 
 
 def _wait(kubeflow: "Kubeflow", run_id: str, timeout: float, result: dict[str, Any]) -> None:

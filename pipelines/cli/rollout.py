@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 app = typer.Typer(
     help="Roll a new version out beside the one in service, judge it, promote it or take it back.",
@@ -263,16 +263,13 @@ def plugin() -> NoReturn:
 
 @contextmanager
 def _on_stderr() -> Iterator[None]:
-    """Keep stdout for the result; what the steps say goes to stderr, and a cluster that is away ends in exit code 3."""
-    from components.rollout.inference_service import Away
-
+    """Keep stdout for the result: what the steps say goes to stderr."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except Away as error:
-        print(f"pigeonhole: {error}: the same call goes on where this one was", file=sys.stderr)
-        raise typer.Exit(3) from error
+    except Unavailable as error:
+        raise Unavailable(f"{error}: the same call goes on where this one was") from error
 
 
 def _texts(file: Path) -> list[str]:
