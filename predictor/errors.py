@@ -1,4 +1,9 @@
-"""What goes wrong, in two kinds: what a user of the command line can mend, and what a caller of the server can."""
+"""One tree of errors: each is a sentence for the person or program that can do something about it.
+
+The command line turns them into exit codes (`pipelines.cli.app`), the server turns a `Refusal` into its HTTP status,
+and a pipeline step leaves the sentence of an `InputError` as its termination message. Any other exception is a bug,
+and keeps its traceback.
+"""
 
 from collections.abc import Sequence
 
@@ -6,15 +11,28 @@ MOST_PLACES = 500
 """Texts that a refusal names."""
 
 
-class InputError(ValueError):
-    """Bad input: one sentence that says what is wrong, where, and what to do about it.
-
-    Commands print it without a traceback and end with exit code 2; a pipeline step leaves it as its termination
-    message, where both the local runner and Kubernetes read it.
-    """
+class PigeonholeError(Exception):
+    """What this program raises on purpose; the text is one sentence that says what is wrong, where, and what to do."""
 
 
-class Refusal(Exception):
+class InputError(PigeonholeError, ValueError):
+    """Bad input: the same call fails again until somebody changes something."""
+
+
+class Unavailable(PigeonholeError, RuntimeError):
+    """A server, cluster or service is away, overloaded or broken: the same call may succeed later."""
+
+
+class StepFailed(PigeonholeError, RuntimeError):
+    """A pipeline step ended in a way that nobody foresaw."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__("a step failed unexpectedly; the end of its log is above")
+        self.log = log
+        """The end of what the step printed, to be shown before the sentence."""
+
+
+class Refusal(PigeonholeError):
     """A request that gets no answer: one sentence for the caller, and the HTTP status that says whose turn it is."""
 
     status = 500

@@ -9,7 +9,7 @@ from components.platform.storage import check_writable, is_remote
 from components.platform.tracking import check_tracking
 from components.training.backbone import is_on_hub, resolve_backbone
 from components.training.recipe import Recipe, training_rows
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 _TOKENS = range(8, 513)
 # RFC 1035, as KServe has it.
@@ -69,7 +69,7 @@ def check(plan: Plan) -> None:
 
 def _check_rollout(plan: Plan) -> None:
     from components.platform.kubernetes import connect
-    from components.rollout.inference_service import Away, read
+    from components.rollout.inference_service import read
     from components.rollout.state import Settings
 
     if not _SERVICE.fullmatch(plan.service):
@@ -82,5 +82,5 @@ def _check_rollout(plan: Plan) -> None:
     Settings.named(plan.rollout)
     try:
         read(connect(plan.namespace), plan.service)
-    except Away as error:
+    except Unavailable as error:
         say(f"{error}; the rollout will look again")

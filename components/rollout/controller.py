@@ -8,7 +8,7 @@ from components.platform.kubernetes import Cluster
 from components.platform.progress import say
 from components.rollout.desired_spec import applied, has_place, wanted
 from components.rollout.golden import Golden, check_asked, objection
-from components.rollout.inference_service import Away, Conflict, Service, patch, read
+from components.rollout.inference_service import Conflict, Service, patch, read
 from components.rollout.judging.evidence import NoEvidence, Pods, Prometheus
 from components.rollout.judging.judge import Verdict, judge
 from components.rollout.record import Record, load, save
@@ -17,7 +17,7 @@ from components.rollout.state import Phase, Rollout, Seen, Settings, Version
 from components.rollout.transitions import advance, intervals
 from components.rollout.versions import check_bundle, predictor_name, version_at
 from components.rollout.workloads import Deployed, check_gateway, deployed, deployment_name, why_not_ready, workload
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 # A canary gets ready within minutes, and KServe moves weights within seconds.
 _LOOK_SECONDS = 5.0
@@ -190,7 +190,7 @@ def turn(
 
     Raises:
         InputError: there is no such rollout, or the cluster refuses.
-        Away: the API server does not answer.
+        Unavailable: the API server does not answer.
     """
     record = settle(cluster, name)
     if record.rollout is None:
@@ -224,7 +224,7 @@ def conduct(
     while True:
         try:
             rollout = turn(cluster, name, evidence, clock, which, since)
-        except Away as error:
+        except Unavailable as error:
             say(f"{error}; asking again")
         else:
             if rollout.ended:

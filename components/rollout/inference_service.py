@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components.platform.kubernetes import REQUEST_SECONDS, Cluster, message_of, refusal_of
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 _MODE = "serving.kserve.io/deploymentMode"
@@ -25,10 +25,6 @@ def address(uri: str) -> str:
 
 class Conflict(Exception):
     """Somebody wrote the object since it was read."""
-
-
-class Away(RuntimeError):
-    """The API server does not answer, now."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def read(cluster: Cluster, name: str) -> Service:
 
     Raises:
         InputError: there is none, it may not be read, or it serves no bundle.
-        Away: the API server does not answer.
+        Unavailable: the API server does not answer.
     """
     with explained(cluster, f"inferenceservice {name}", PLURAL):
         document = cluster.api.get_namespaced_custom_object(
@@ -138,7 +134,7 @@ def patch(cluster: Cluster, service: Service, spec: Mapping[str, Any]) -> Servic
     Raises:
         Conflict: it is no longer what was read.
         InputError: the cluster refuses it, or its KServe does not know what is to be set.
-        Away: the API server does not answer.
+        Unavailable: the API server does not answer.
     """
     body = {"metadata": {"resourceVersion": service.resource_version}, "spec": dict(spec)}
     with explained(cluster, f"inferenceservice {service.name}", PLURAL):
@@ -179,9 +175,9 @@ def explained(cluster: Cluster, what: str, plural: str) -> Iterator[None]:
             raise Missing(f"there is no {what} in {where}: check the name and --namespace") from None
         if error.status in (400, 422):
             raise InputError(f"the cluster refuses {what} ({message}): mend what it says") from None
-        raise Away(f"the API server answers {error.status} ({message})") from error
+        raise Unavailable(f"the API server answers {error.status} ({message})") from error
     except HTTPError as error:
-        raise Away(f"the API server does not answer ({type(error).__name__})") from error
+        raise Unavailable(f"the API server does not answer ({type(error).__name__})") from error
 
 
 def _named(error: ApiException) -> bool:

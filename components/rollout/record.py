@@ -61,7 +61,7 @@ def load(cluster: Cluster, name: str) -> Record:
 
     Raises:
         InputError: it may not be read, or is of another making.
-        Away: the API server does not answer.
+        Unavailable: the API server does not answer.
     """
     try:
         with explained(cluster, f"configmap {_named(name)}", "configmaps"):
@@ -90,7 +90,7 @@ def save(cluster: Cluster, service: Service, record: Record) -> Record:
     Raises:
         Conflict: somebody wrote it meanwhile.
         InputError: it may not be written.
-        Away: the API server does not answer.
+        Unavailable: the API server does not answer.
     """
     assert record.rollout is not None
     name, core, rollout = _named(service.name), _core(cluster), record.rollout

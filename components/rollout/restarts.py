@@ -25,7 +25,7 @@ def look_at_pods(cluster: Cluster, service: Service, rollout: Rollout, now: floa
 
     Raises:
         InputError: they may not be listed.
-        Away: the API server does not answer.
+        Unavailable: the API server does not answer.
     """
     found = []
     for selector in _selectors(service, rollout):

@@ -58,7 +58,7 @@ def deployed(cluster: Cluster, service: Service, stable: str, canary: str) -> De
 
     Raises:
         InputError: it may not be read.
-        Away: the API server does not answer.
+        Unavailable: the API server does not answer.
     """
     backend = deployment_name(service.name, canary)
     shares = {_share(rule, backend) for route in _routes(cluster, service) for rule in _rules(route)}

@@ -1,6 +1,5 @@
-"""The commands that speak to Kubeflow Pipelines: submit and schedule."""
+"""The commands of Kubeflow Pipelines: compile, submit and schedule."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -9,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.cli.options import FormatOption, LoginOptions
+from pipelines.cli.output import show
 from predictor.errors import InputError
 
 if TYPE_CHECKING:  # kfp takes seconds to import
-    from pipelines.kubeflow.client import Kubeflow, Login
+    from pipelines.kubeflow.client import Kubeflow
     from pipelines.kubeflow.package import Package
     from pipelines.kubeflow.submission import Version
 
@@ -27,66 +28,36 @@ ServiceAccount = Annotated[
     str,
     typer.Option(envvar="PIGEONHOLE_SERVICE_ACCOUNT", help="What the steps run as.  [default: the installation's]"),
 ]
-Host = Annotated[
-    str,
-    typer.Option(
-        envvar=["PIGEONHOLE_HOST", "KF_PIPELINES_ENDPOINT"],
-        help="Address of Kubeflow Pipelines; behind the dashboard it ends in /pipeline.",
-    ),
-]
-Namespace = Annotated[
-    str,
-    typer.Option(
-        envvar="PIGEONHOLE_NAMESPACE",
-        help="Whose runs they are, where Kubeflow has many users.  [default: the pod's own]",
-    ),
-]
-Token = Annotated[
-    str, typer.Option(envvar="PIGEONHOLE_TOKEN", help="A bearer token; better in the variable than on the line.")
-]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="PIGEONHOLE_TOKEN_FILE",
-        help="A file with a token, read anew for each request.  [default: where Kubeflow mounts one, if it does]",
-    ),
-]
-Cookie = Annotated[
-    str, typer.Option(envvar="PIGEONHOLE_COOKIE", help="The Cookie header of a session, NAME=VALUE; as for --token.")
-]
-CaCert = Annotated[
-    Path | None,
-    typer.Option(envvar="PIGEONHOLE_CA_CERT", help="PEM file of the server's authority.  [default: public ones]"),
-]
 
-SUBMIT = """Run a compiled pipeline on Kubeflow.
 
-Uploads FILE as a version named by its content, once, and starts a run of it. Prints one JSON object with run_id, state,
-version and more. With --wait the exit code is 0 if the run succeeded and 1 if it did not; 3 says that it goes on, but
-that the waiting ended or Kubeflow is broken.
+def compile_(
+    out: Annotated[Path, typer.Option(envvar="PIGEONHOLE_OUT", help="Folder for the YAML files.")],
+    image: Annotated[
+        str,
+        typer.Option(envvar="PIGEONHOLE_STEPS_IMAGE", help="Container image of the steps.  [default: this release's]"),
+    ] = "",
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="Write Kubernetes objects, too.")] = False,
+    format_: FormatOption = None,
+) -> None:
+    """Compile the pipelines for Kubeflow.
 
-\b
-Examples:
-  pigeonhole compile --out build/ir --image registry.example.com/pigeonhole/steps-python@sha256:...
-  pigeonhole submit build/ir/training.yaml --host https://kubeflow.example.com/pipeline --namespace team-a \\
-    --token-file /var/run/secrets/kubeflow/pipelines/token -p bundle_root=s3://models/news --wait
-  pigeonhole submit --follow RUN_ID
-  pigeonhole submit --stop RUN_ID
-"""
+    Writes IR YAML, one file a pipeline: what submit and schedule take. With --kubernetes it also writes each as the
+    objects Pipeline and PipelineVersion, for kubectl apply where Kubeflow keeps its pipelines in Kubernetes.
 
-SCHEDULE = """Run a compiled pipeline on Kubeflow again and again.
+    Examples:
+      pigeonhole compile --out build/ir --image registry.example.com/pigeonhole/steps-python@sha256:...
+      pigeonhole compile --out build/ir --kubernetes && kubectl apply -n team-a -f build/ir/kubernetes
+    """
+    from components import STEPS_IMAGE
+    from pipelines.running.compiling import compile_all, write_manifests
 
-NAME is known by its namespace: the same call twice leaves one schedule, a call with anything changed replaces it, and
-one that is paused stays paused. Prints one JSON object with change (created, replaced, unchanged, paused, resumed,
-deleted) and more.
-
-\b
-Examples:
-  pigeonhole schedule nightly build/ir/training.yaml --cron "0 0 3 * * *" -p bundle_root=s3://models/news
-  pigeonhole schedule nightly --pause
-  pigeonhole schedule nightly --resume
-  pigeonhole schedule nightly --delete
-"""
+    try:
+        files = compile_all(out, image or STEPS_IMAGE)
+        manifests = write_manifests(files) if kubernetes else []
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
+    written = {"files": files} | ({"kubernetes": manifests} if manifests else {})
+    show({kind: list(map(str, paths)) for kind, paths in written.items()}, format_)
 
 
 def submit(
@@ -100,18 +71,26 @@ def submit(
     stop: Annotated[str, typer.Option(metavar="RUN_ID", help="Start nothing; end this run.")] = "",
     experiment: Experiment = "pigeonhole",
     service_account: ServiceAccount = "",
-    host: Host = "",
-    namespace: Namespace = "",
-    token: Token = "",
-    token_file: TokenFile = None,
-    cookie: Cookie = "",
-    ca_cert: CaCert = None,
+    *,
+    login: LoginOptions,
+    format_: FormatOption = None,
 ) -> None:
-    """Submit."""
+    r"""Run a compiled pipeline on Kubeflow.
+
+    Uploads FILE as a version named by its content, once, and starts a run of it. Prints run_id, state, version and
+    more. With --wait the exit code is 0 if the run succeeded and 1 if it did not; 3 says that it goes on, but that
+    the waiting ended or Kubeflow is broken.
+
+    Examples:
+      pigeonhole compile --out build/ir --image registry.example.com/pigeonhole/steps-python@sha256:...
+      pigeonhole submit build/ir/training.yaml --host https://kubeflow.example.com/pipeline --namespace team-a \
+        --token-file /var/run/secrets/kubeflow/pipelines/token -p bundle_root=s3://models/news --wait
+      pigeonhole submit --follow RUN_ID
+      pigeonhole submit --stop RUN_ID
+    """
     if sum(map(bool, (file, follow, stop))) != 1:
         raise InputError("there is not one thing to do: give a FILE, or --follow RUN_ID, or --stop RUN_ID")
     package, arguments = _read(file, parameter)
-    login = _login(host, namespace, token, token_file, cookie, ca_cert)
     run_id, result = follow or stop, dict[str, Any]()
     try:
         with _kubeflow(login) as kubeflow:
@@ -120,15 +99,15 @@ def submit(
             if package:
                 version = submission.upload(kubeflow, package)
                 run_id = submission.start(kubeflow, version, arguments, experiment, service_account)
-                result |= _told(package, version)
+                result |= _summary(package, version)
             elif stop:
                 submission.stop(kubeflow, stop)
-            result |= {"run_id": run_id, "url": f"{host.rstrip('/')}/#/runs/details/{run_id}"}
+            result |= {"run_id": run_id, "url": f"{login.host.rstrip('/')}/#/runs/details/{run_id}"}
             if wait or follow:
                 _wait(kubeflow, run_id, timeout, result)
-    finally:  # a run that was started is told of, whatever becomes of the waiting
+    finally:  # a run that was started is reported, whatever becomes of the waiting
         if "run_id" in result:
-            _print(result)
+            show(result, format_)
     wanted = "CANCELED" if stop else "SUCCEEDED"
     if result.get("state", wanted) != wanted:
         where = f" in {', '.join(result['failed_tasks'])}" if result["failed_tasks"] else ""
@@ -152,18 +131,25 @@ def schedule(
     delete: Annotated[bool, typer.Option("--delete", help="Delete it; runs that it started go on.")] = False,
     experiment: Experiment = "pigeonhole",
     service_account: ServiceAccount = "",
-    host: Host = "",
-    namespace: Namespace = "",
-    token: Token = "",
-    token_file: TokenFile = None,
-    cookie: Cookie = "",
-    ca_cert: CaCert = None,
+    *,
+    login: LoginOptions,
+    format_: FormatOption = None,
 ) -> None:
-    """Schedule."""
+    """Run a compiled pipeline on Kubeflow again and again.
+
+    NAME is known by its namespace: the same call twice leaves one schedule, a call with anything changed replaces it,
+    and one that is paused stays paused. Prints change (created, replaced, unchanged, paused, resumed, deleted) and
+    more.
+
+    Examples:
+      pigeonhole schedule nightly build/ir/training.yaml --cron "0 0 3 * * *" -p bundle_root=s3://models/news
+      pigeonhole schedule nightly --pause
+      pigeonhole schedule nightly --resume
+      pigeonhole schedule nightly --delete
+    """
     if sum((bool(file), pause, resume, delete)) != 1 or bool(file) != bool(cron):
         raise InputError("there is not one thing to do: give FILE and --cron, or --pause, or --resume, or --delete")
     package, arguments = _read(file, parameter)
-    login = _login(host, namespace, token, token_file, cookie, ca_cert)
     from pipelines.kubeflow import schedule as schedules
 
     wanted = package and schedules.Schedule(name, cron, package.version, arguments, experiment, service_account)
@@ -174,13 +160,13 @@ def schedule(
         if package and wanted:
             version = upload(kubeflow, package)
             standing = schedules.put(kubeflow, wanted, version)
-            result = {"cron": cron, **_told(package, version)}
+            result = {"cron": cron, **_summary(package, version)}
         elif delete:
             standing = schedules.delete(kubeflow, name)
         else:
             standing = schedules.pause(kubeflow, name, paused=pause)
-    told = {"schedule": name, "change": standing.change, "recurring_run_id": standing.recurring_run_id}
-    _print({**told, "paused": standing.paused, **result})
+    summary = {"schedule": name, "change": standing.change, "recurring_run_id": standing.recurring_run_id}
+    show({**summary, "paused": standing.paused, **result}, format_)
     if package and standing.paused:
         print(f"pigeonhole: {name} is paused: start it with pigeonhole schedule {name} --resume", file=sys.stderr)
 
@@ -196,25 +182,13 @@ def _read(file: Path | None, assignments: list[str] | None) -> "tuple[Package | 
     return package, package.arguments(assignments or [])
 
 
-def _login(
-    host: str, namespace: str, token: str, token_file: Path | None, cookie: str, ca_cert: Path | None
-) -> "Login":
-    from pipelines.kubeflow.client import Login
-
-    return Login(host, namespace, token, token_file, cookie, ca_cert)
-
-
 @contextmanager
-def _kubeflow(login: "Login") -> "Iterator[Kubeflow]":
-    """Yield the server, once it has answered; what breaks there ends in one sentence and exit code 3."""
-    from pipelines.kubeflow.client import KubeflowFailed, connect
+def _kubeflow(login: LoginOptions) -> "Iterator[Kubeflow]":
+    """Yield the server, once it has answered."""
+    from pipelines.kubeflow.client import connect
 
-    try:
-        with redirect_stdout(sys.stderr):  # kfp prints where to look
-            yield connect(login)
-    except KubeflowFailed as error:
-        print(f"pigeonhole: {error}", file=sys.stderr)
-        raise typer.Exit(3) from error
+    with redirect_stdout(sys.stderr):  # kfp prints where to look
+        yield connect(login.checked())
 
 
 def _wait(kubeflow: "Kubeflow", run_id: str, timeout: float, result: dict[str, Any]) -> None:
@@ -234,14 +208,10 @@ def _wait(kubeflow: "Kubeflow", run_id: str, timeout: float, result: dict[str, A
     result["error"] = " ".join((run.error.message or "").split())[:300] if run.error else ""
 
 
-def _told(package: "Package", version: "Version") -> dict[str, Any]:
+def _summary(package: "Package", version: "Version") -> dict[str, Any]:
     return {
         "pipeline": package.pipeline,
         "version": version.name,
         "digest": package.digest,
         "uploaded": version.uploaded,
     }
-
-
-def _print(result: dict[str, Any]) -> None:
-    print(json.dumps(result, indent=2, ensure_ascii=False))

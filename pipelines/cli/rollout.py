@@ -1,30 +1,26 @@
 """The commands of a rollout: `pigeonhole rollout ...`, and with kubectl's plugin `kubectl pigeonhole ...`."""
 
-import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from predictor.errors import InputError
+from pipelines.cli.commands import Commands
+from pipelines.cli.options import FormatOption
+from pipelines.cli.output import Format, show, show_changes
+from predictor.errors import InputError, Unavailable
 
-app = typer.Typer(
-    help="Roll a new version out beside the one in service, judge it, promote it or take it back.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"max_content_width": 120},
+if TYPE_CHECKING:  # which imports the Kubernetes client
+    from components.rollout.state import Rollout
+
+app = Commands(
+    help="Roll a new version out beside the one in service, judge it, promote it or take it back.", add_completion=False
 )
-
-# What the rollout notes for itself.
-_UNSHOWN = ("judged_since", "looked", "canary_predictor", "stable_predictor", "running", "min_replicas", "max_replicas")
 
 Name = Annotated[str, typer.Argument(help="The InferenceService.")]
 Namespace = Annotated[
@@ -32,17 +28,8 @@ Namespace = Annotated[
     typer.Option("--namespace", "-n", envvar="PIGEONHOLE_NAMESPACE", help="Where it is.  [default: the kubeconfig's]"),
 ]
 
-_START = """Put a bundle beside the one in service, without traffic.
 
-Asked again for the same bundle it goes on where it was. Prints the rollout as JSON.
-
-\b
-Example:
-  pigeonhole rollout start news --bundle s3://models/news/0123456789ab
-"""
-
-
-@app.command(help=_START)
+@app.command()
 def start(
     name: Name,
     bundle: Annotated[str, typer.Option(envvar="PIGEONHOLE_BUNDLE", help="Its address, which ends in its digest.")],
@@ -69,57 +56,62 @@ def start(
     deadline: Annotated[
         float, typer.Option(envvar="PIGEONHOLE_DEADLINE", min=1, help="Seconds to get ready, or to the next step.")
     ] = 1800.0,
+    format_: FormatOption = None,
 ) -> None:
-    """Start."""
+    """Put a bundle beside the one in service, without traffic.
+
+    Asked again for the same bundle it goes on where it was. Prints the rollout.
+
+    Example:
+      pigeonhole rollout start news --bundle s3://models/news/0123456789ab
+    """
     from components.platform.kubernetes import connect
     from components.rollout import controller as conduct
     from components.rollout.state import Settings
+    from pipelines.cli.rollout_view import facts
 
     with _on_stderr():
         settings = Settings(interval, step_weight, max_weight, threshold, min_requests, deadline)
         record = conduct.start(connect(namespace), name, bundle, settings)
     assert record.rollout is not None
-    _print(_shown(asdict(record.rollout)))
+    show(facts(record.rollout), format_)
 
 
-_STATUS = """Say where a rollout stands.
+@app.command()
+def status(
+    name: Name,
+    namespace: Namespace = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it until it has ended; Ctrl-C leaves it alone.")
+    ] = False,
+    format_: FormatOption = None,
+) -> None:
+    """Say where a rollout stands.
 
-Prints JSON: phase, weight, both versions, the last check's reasons. Changes nothing.
+    Prints phase, weight, both versions, the last check's reasons. Changes nothing. With --watch it prints them again
+    whenever they have changed, as a line of JSON or on a clear screen.
 
-\b
-Example:
-  pigeonhole rollout status news
-"""
-
-
-@app.command(help=_STATUS)
-def status(name: Name, namespace: Namespace = "") -> None:
-    """Status."""
+    Examples:
+      pigeonhole rollout status news
+      pigeonhole rollout status news --watch
+    """
     from components.platform.kubernetes import connect
-    from components.rollout.inference_service import read
-    from components.rollout.record import load
-    from components.rollout.versions import version_at
+    from pipelines.cli.rollout_view import standing, until_ended
 
     with _on_stderr():
         cluster = connect(namespace)
-        service, record = read(cluster, name), load(cluster, name)
-        serves = version_at(service.uri).name
-    _print({"serves": serves, "rollout": _shown(asdict(record.rollout)) if record.rollout else None})
+    if watch:
+        try:
+            show_changes(until_ended(lambda: standing(cluster, name)), format_)
+        except KeyboardInterrupt:
+            raise typer.Exit(128 + signal.SIGINT) from None
+    else:
+        with _on_stderr():
+            found = standing(cluster, name)
+        show(found, format_)
 
 
-_JUDGE = """Give a canary more and more traffic while nothing speaks against it.
-
-Goes on with the rollout, whoever began it, until the canary has all traffic or none, and prints its end as JSON. Exit
-code 1 means that it was taken back. May be killed and called again at any time.
-
-\b
-Examples:
-  pigeonhole rollout judge news --prometheus http://prometheus.monitoring:9090
-  pigeonhole rollout judge news --prometheus http://localhost:9090 --golden golden.txt
-"""
-
-
-@app.command(help=_JUDGE)
+@app.command()
 def judge(
     name: Name,
     prometheus: Annotated[str, typer.Option(envvar="PIGEONHOLE_PROMETHEUS", help="Its address.")],
@@ -146,8 +138,17 @@ def judge(
     mlflow_tracking_uri: Annotated[
         str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where the verdict is kept, too.  [default: nowhere]")
     ] = "",
+    format_: FormatOption = None,
 ) -> None:
-    """Judge."""
+    """Give a canary more and more traffic while nothing speaks against it.
+
+    Goes on with the rollout, whoever began it, until the canary has all traffic or none, and prints its end. Exit
+    code 1 means that it was taken back. May be killed and called again at any time.
+
+    Examples:
+      pigeonhole rollout judge news --prometheus http://prometheus.monitoring:9090
+      pigeonhole rollout judge news --prometheus http://localhost:9090 --golden golden.txt
+    """
     from components.platform.kubernetes import connect
     from components.rollout.controller import Evidence, conduct
     from components.rollout.golden import Golden
@@ -165,114 +166,77 @@ def judge(
 
             with tracked_run(f"rollout {name} {end.canary.name}", mlflow_tracking_uri):
                 mlflow.set_tags({"rollout": str(end.phase), "rollout_reasons": "; ".join(end.reasons)})
-    _finish(end)
+    _finish(end, format_)
 
 
-_PROMOTE = """Give the canary all traffic now, without more checks.
+@app.command()
+def promote(name: Name, namespace: Namespace = "", format_: FormatOption = None) -> None:
+    """Give the canary all traffic now, without more checks.
 
-\b
-Example:
-  pigeonhole rollout promote news
-"""
-
-
-@app.command(help=_PROMOTE)
-def promote(name: Name, namespace: Namespace = "") -> None:
-    """Promote."""
+    Example:
+      pigeonhole rollout promote news
+    """
     from components.platform.kubernetes import connect
     from components.rollout import endings
 
     with _on_stderr():
         end = endings.promote(connect(namespace), name)
-    _finish(end)
+    _finish(end, format_)
 
 
-_ROLLBACK = """Take the canary back; without one return to an earlier version.
-
-An earlier version starts beside the one in service and takes over when it is ready. Exit code 1 means that it did not
-get ready, and nothing changed.
-
-\b
-Examples:
-  pigeonhole rollout rollback news
-  pigeonhole rollout rollback news --to 0123456789ab
-"""
-
-
-@app.command(help=_ROLLBACK)
+@app.command()
 def rollback(
     name: Name,
     to: Annotated[str, typer.Option(help="A version of the history.  [default: the one before]")] = "",
     namespace: Namespace = "",
+    format_: FormatOption = None,
 ) -> None:
-    """Roll back."""
+    """Take the canary back; without one return to an earlier version.
+
+    An earlier version starts beside the one in service and takes over when it is ready. Exit code 1 means that it did
+    not get ready, and nothing changed.
+
+    Examples:
+      pigeonhole rollout rollback news
+      pigeonhole rollout rollback news --to 0123456789ab
+    """
     from components.platform.kubernetes import connect
     from components.rollout import endings
     from components.rollout.state import Phase
+    from pipelines.cli.rollout_view import facts
 
     with _on_stderr():
         end = endings.roll_back(connect(namespace), name, to)
-    _print(_shown(asdict(end)))
+    show(facts(end), format_)
     # A canary that was taken back is what was asked for; a return that was taken back is not.
     if end.phase is Phase.ROLLED_BACK and not end.judged:
         raise typer.Exit(1)
 
 
-_HISTORY = """List the versions a service has had, earliest first, with what became of each.
+@app.command()
+def history(name: Name, namespace: Namespace = "", format_: FormatOption = None) -> None:
+    """List the versions a service has had, earliest first, with what became of each.
 
-\b
-Example:
-  pigeonhole rollout history news
-"""
-
-
-@app.command(help=_HISTORY)
-def history(name: Name, namespace: Namespace = "") -> None:
-    """History."""
+    Example:
+      pigeonhole rollout history news
+    """
     from components.platform.kubernetes import connect
-    from components.rollout.inference_service import read
-    from components.rollout.record import load
-    from components.rollout.versions import version_at
+    from pipelines.cli.rollout_view import versions
 
     with _on_stderr():
-        cluster = connect(namespace)
-        service, record = read(cluster, name), load(cluster, name)
-        serves = version_at(service.uri).name
-    # A version may have come back; its last entry is the one that serves.
-    serving = max((place for place, e in enumerate(record.history) if e.version.name == serves), default=None)
-    rows = [
-        {
-            "version": entry.version.name,
-            "bundle": entry.version.uri,
-            "outcome": entry.outcome,
-            "ended": _time(entry.ended),
-            "reasons": list(entry.reasons),
-            "serves": place == serving,
-        }
-        for place, entry in enumerate(record.history)
-    ]
-    _print({"service": name, "versions": rows})
-
-
-def plugin() -> NoReturn:
-    """Run the commands as `kubectl pigeonhole`: kubectl hands on all that follows to an executable of this name."""
-    from pipelines.cli.app import ended
-
-    ended(app)
+        listed = versions(connect(namespace), name)
+    show(listed, format_)
 
 
 @contextmanager
 def _on_stderr() -> Iterator[None]:
-    """Keep stdout for the result; what the steps say goes to stderr, and a cluster that is away ends in exit code 3."""
-    from components.rollout.inference_service import Away
-
+    """Keep stdout for the result: what the steps say goes to stderr."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except Away as error:
-        print(f"pigeonhole: {error}: the same call goes on where this one was", file=sys.stderr)
-        raise typer.Exit(3) from error
+    except Unavailable as error:
+        raise Unavailable(f"{error}: the same call goes on where this one was") from error
 
 
 def _texts(file: Path) -> list[str]:
@@ -286,22 +250,10 @@ def _texts(file: Path) -> list[str]:
     return texts
 
 
-def _finish(end: Any) -> None:
+def _finish(end: "Rollout", format_: Format | None) -> None:
     from components.rollout.state import Phase
+    from pipelines.cli.rollout_view import facts
 
-    _print(_shown(asdict(end)))
+    show(facts(end), format_)
     if end.phase is not Phase.PROMOTED:
         raise typer.Exit(1)
-
-
-def _shown(rollout: dict[str, Any]) -> dict[str, Any]:
-    times = {key: _time(rollout[key]) for key in ("started", "since")}
-    return {**{k: v for k, v in rollout.items() if k not in _UNSHOWN}, **times}
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _print(result: dict[str, Any]) -> None:
-    print(json.dumps(result, indent=2, ensure_ascii=False))

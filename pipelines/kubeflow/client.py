@@ -16,7 +16,7 @@ from kfp.client.token_credentials_base import TokenCredentialsBase
 from kfp_server_api import ApiException, Configuration
 from kfp_server_api.rest import RESTClientObject
 
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -24,11 +24,7 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _ONLY_NAMESPACE = "kubeflow"
 
 
-class KubeflowFailed(Exception):
-    """Kubeflow is away or broken: one sentence. The same call may succeed later."""
-
-
-class Unreachable(KubeflowFailed):
+class Unreachable(Unavailable):
     """No answer came; what was asked for may have been done."""
 
 
@@ -178,7 +174,7 @@ class Kubeflow:
         Raises:
             InputError: a refusal that stays one until somebody mends something.
             LoginRefused: of these, the one that a renewed token may mend.
-            KubeflowFailed: it is out of order, or too busy.
+            Unavailable: it is out of order, or too busy.
         """
         try:
             yield
@@ -188,7 +184,7 @@ class Kubeflow:
     def _sentence(self, error: ApiException, doing: str) -> Exception:
         host, message = self.login.host, message_of(error)
         if transient(error):
-            return KubeflowFailed(f"{host} fails to {doing} ({error.status}, {message}): try again later")
+            return Unavailable(f"{host} fails to {doing} ({error.status}, {message}): try again later")
         if error.status == 401:
             way = f"--token-file {self.login.token_file}" if self.login.renews else "--token, --token-file or --cookie"
             return LoginRefused(f"{host} does not accept the login ({message}): give one that is valid with {way}")
@@ -212,7 +208,7 @@ def connect(login: Login) -> Kubeflow:
 
     Raises:
         InputError: it is not, or does not, or has many namespaces of which none was named.
-        KubeflowFailed: it is away or broken.
+        Unavailable: it is away or broken.
     """
     token_file = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH)
     if not (login.token or login.token_file or login.cookie) and token_file.is_file():

@@ -61,7 +61,7 @@ def put(kubeflow: Kubeflow, schedule: Schedule, version: Version) -> Standing:
 
     Raises:
         InputError: the server refuses.
-        KubeflowFailed: it is away or broken.
+        Unavailable: it is away or broken.
     """
     before = _called(kubeflow, schedule.name)
     same = [run for run in before if run.description == schedule.description]
@@ -87,7 +87,7 @@ def pause(kubeflow: Kubeflow, name: str, paused: bool) -> Standing:
 
     Raises:
         InputError: there is no such schedule.
-        KubeflowFailed: the server is away or broken.
+        Unavailable: the server is away or broken.
     """
     switch = kubeflow.client.disable_recurring_run if paused else kubeflow.client.enable_recurring_run
     standing = _there(kubeflow, name)
@@ -102,7 +102,7 @@ def delete(kubeflow: Kubeflow, name: str) -> Standing:
 
     Raises:
         InputError: there is no such schedule.
-        KubeflowFailed: the server is away or broken.
+        Unavailable: the server is away or broken.
     """
     standing = _there(kubeflow, name)
     for run in standing:

@@ -9,9 +9,9 @@ from typing import Any
 
 from kfp_server_api import ApiException, V2beta1Pipeline, V2beta1PipelineVersion, V2beta1Run
 
-from pipelines.kubeflow.client import Kubeflow, KubeflowFailed, LoginRefused, Unreachable, only, transient
+from pipelines.kubeflow.client import Kubeflow, LoginRefused, Unreachable, only, transient
 from pipelines.kubeflow.package import Package
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 # A run in one of these states stays in it; kfp's own wait does not know that CANCELED is an end.
 _ENDS = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -47,7 +47,7 @@ def upload(kubeflow: Kubeflow, package: Package) -> Version:
 
     Raises:
         InputError: the server refuses.
-        KubeflowFailed: it is away or broken.
+        Unavailable: it is away or broken.
     """
     with kubeflow.explained(f"look for the pipeline {package.pipeline}"):
         pipeline_id = _pipeline(kubeflow, package)
@@ -81,7 +81,7 @@ def start(
 
     Raises:
         InputError: the server refuses.
-        KubeflowFailed: it is away or broken, and no run was started that we know of.
+        Unavailable: it is away or broken, and no run was started that we know of.
     """
     experiment_id = group(kubeflow, experiment)
     name = f"{version.name} {uuid.uuid4().hex[:8]}"
@@ -99,7 +99,7 @@ def start(
             try:
                 found = client.list_runs(experiment_id=experiment_id, filter=only("display_name", name)).runs
             except (Unreachable, ApiException):
-                raise KubeflowFailed(
+                raise Unavailable(
                     f"{kubeflow.login.host} fell silent when the run was to start, so it may go on there: look for "
                     f"'{name}' before you try again"
                 ) from None
@@ -115,7 +115,7 @@ def wait(kubeflow: Kubeflow, run_id: str, patience: Patience) -> V2beta1Run:
     Raises:
         InputError: there is no such run.
         LoginRefused: the login is not accepted any more, and is not one that is renewed.
-        KubeflowFailed: the time is up, or the server was away for too long; the run goes on.
+        Unavailable: the time is up, or the server was away for too long; the run goes on.
     """
     started = heard = time.monotonic()
     pause, shown = patience.first, ""
@@ -131,7 +131,7 @@ def wait(kubeflow: Kubeflow, run_id: str, patience: Patience) -> V2beta1Run:
             if not kubeflow.login.renews:
                 raise LoginRefused(f"{error}; {how_to_go_on(run_id)}") from None
             trouble = _fact(error)
-        except KubeflowFailed as error:
+        except Unavailable as error:
             trouble = _fact(error)
         if trouble:
             line = f"{trouble}; asking again"
@@ -140,11 +140,9 @@ def wait(kubeflow: Kubeflow, run_id: str, patience: Patience) -> V2beta1Run:
             shown = line
         now = time.monotonic()
         if trouble and now - heard > patience.outage:
-            raise KubeflowFailed(f"{trouble} for {patience.outage:g} seconds now; {how_to_go_on(run_id)}")
+            raise Unavailable(f"{trouble} for {patience.outage:g} seconds now; {how_to_go_on(run_id)}")
         if now - started > patience.timeout:
-            raise KubeflowFailed(
-                f"run {run_id} has not ended after {patience.timeout:g} seconds; {how_to_go_on(run_id)}"
-            )
+            raise Unavailable(f"run {run_id} has not ended after {patience.timeout:g} seconds; {how_to_go_on(run_id)}")
         time.sleep(pause)
         pause = min(pause * 1.5, patience.longest)
 
@@ -154,7 +152,7 @@ def stop(kubeflow: Kubeflow, run_id: str) -> None:
 
     Raises:
         InputError: there is no such run, or it has ended.
-        KubeflowFailed: the server is away or broken.
+        Unavailable: the server is away or broken.
     """
     with kubeflow.explained(f"stop the run {run_id}"):
         kubeflow.client.terminate_run(run_id)
@@ -179,7 +177,7 @@ def group(kubeflow: Kubeflow, experiment: str) -> str:
 
     Raises:
         InputError: the server refuses.
-        KubeflowFailed: it is away or broken.
+        Unavailable: it is away or broken.
     """
     with kubeflow.explained(f"make the experiment {experiment}"):
         for _ in range(2):  # whoever loses a race to make it finds it the second time
@@ -190,7 +188,7 @@ def group(kubeflow: Kubeflow, experiment: str) -> str:
                     raise
             except ValueError as error:
                 raise InputError(f"--experiment {experiment} is the name of several: choose another") from error
-    raise KubeflowFailed(f"{kubeflow.login.host} neither has the experiment {experiment} nor takes it: try again")
+    raise Unavailable(f"{kubeflow.login.host} neither has the experiment {experiment} nor takes it: try again")
 
 
 def _fact(error: Exception) -> str:
@@ -220,7 +218,7 @@ def _pipeline(kubeflow: Kubeflow, package: Package) -> str:
         except ApiException as error:
             if error.status != 409:
                 raise
-    raise KubeflowFailed(f"{kubeflow.login.host} neither has the pipeline {package.pipeline} nor takes it: try again")
+    raise Unavailable(f"{kubeflow.login.host} neither has the pipeline {package.pipeline} nor takes it: try again")
 
 
 def _version(kubeflow: Kubeflow, pipeline_id: str, name: str) -> V2beta1PipelineVersion | None:

@@ -21,7 +21,7 @@ from pipelines.running.console import Console
 from pipelines.running.results import held
 from pipelines.running.stopping import Stopped, stopped_with_children
 from pipelines.training import Trained, training
-from predictor.errors import InputError
+from predictor.errors import InputError, StepFailed
 
 _LOG_TAIL = 40
 _FAILED = re.compile(r"Task .* finished with status .*FAILURE")
@@ -30,10 +30,6 @@ _WORK = ".run"
 UNFINISHED = "unfinished"
 # What steps write under the results' folder while the run may still fail.
 _MADE = ("bundles", "mlartifacts", "mlflow.db")
-
-
-class StepFailed(RuntimeError):
-    """A step ended in a way nobody foresaw; the message holds the end of its log."""
 
 
 def run_training(out: Path, **parameters: Any) -> dict[str, Any]:

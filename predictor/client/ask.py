@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 PROTOCOLS = {"v1": "http://localhost:8080", "v2": "http://localhost:8080", "grpc": "http://localhost:8081"}
 """Each protocol and where `pigeonhole serve` speaks it."""
@@ -27,7 +27,7 @@ _WAITS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _LONGEST_WAIT = 60.0
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(Unavailable):
     """The predictor is away, overloaded for long, or broken; the same call may succeed later."""
 
 

@@ -38,7 +38,7 @@ def kserve(cluster: Cluster) -> Iterator[Kserve]:
 def call(kserve: Kserve, kubeconfig: Path, tmp_path: Path) -> Any:
     """Run a command of kubectl's plugin and return its exit code, its JSON and its stderr."""
     plugin = tmp_path / "kubectl-pigeonhole"
-    plugin.write_text(f"#!{sys.executable}\nfrom pipelines.cli.rollout import plugin\nplugin()\n")
+    plugin.write_text(f"#!{sys.executable}\nfrom pipelines.cli.app import plugin\nplugin()\n")
     plugin.chmod(0o755)
     environment = {
         **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore",

@@ -8,7 +8,7 @@ from typing import Any
 
 import urllib3
 
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 # What is counted, and by which label beside the revision.
 _SERIES = {
@@ -21,8 +21,8 @@ _SERIES = {
 _TIMEOUT_SECONDS = 10.0
 
 
-class NoEvidence(RuntimeError):
-    """There is nothing to judge by, now; one sentence that says why."""
+class NoEvidence(Unavailable):
+    """There is nothing to judge by, now."""
 
 
 @dataclass(frozen=True)

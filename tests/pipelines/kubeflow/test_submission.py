@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pipelines.kubeflow.client import Kubeflow, KubeflowFailed, Login, LoginRefused, connect
+from pipelines.kubeflow.client import Kubeflow, Login, LoginRefused, connect
 from pipelines.kubeflow.package import Package, read_package
 from pipelines.kubeflow.submission import Patience, failures, group, start, stop, upload, wait
 from pipelines.running.compiling import compile_all
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 from tests.fakes.kubeflow_api import CONTRACT, DROP, DROP_AFTERWARDS, HTML, ROUTES, FakeKubeflow, refusal, serving
 
 FAST = Patience(timeout=30, outage=20, first=0.01, longest=0.02)
@@ -138,13 +138,13 @@ def test_nor_does_a_gateway_that_gave_up_too_early(fake: FakeKubeflow, package: 
 
 def test_who_cannot_know_whether_it_started_says_so(fake: FakeKubeflow, package: Package) -> None:
     fake.instead["POST", "/runs"], fake.instead["GET", "/runs"] = [DROP_AFTERWARDS], [DROP]
-    with pytest.raises(KubeflowFailed, match=r"it may go on there: look for 'pigeonhole-training-\w+ \w+' before"):
+    with pytest.raises(Unavailable, match=r"it may go on there: look for 'pigeonhole-training-\w+ \w+' before"):
         started(arrived(fake), package)
 
 
 def test_a_request_that_got_lost_starts_no_run_and_says_so(fake: FakeKubeflow, package: Package) -> None:
     fake.instead["POST", "/runs"] = [DROP]
-    with pytest.raises(KubeflowFailed, match="does not answer"):
+    with pytest.raises(Unavailable, match="does not answer"):
         started(arrived(fake), package)
     assert fake.runs == []
 
@@ -193,7 +193,7 @@ def test_a_server_that_stays_away_ends_the_waiting_and_the_run_goes_on(fake: Fak
     fake.states = ["RUNNING", 503]
     kubeflow = arrived(fake)
     with pytest.raises(
-        KubeflowFailed,
+        Unavailable,
         match=r"\(503, not now\) for 0.1 seconds now; the run goes on: .* --follow run-0, .* --stop run-0",
     ):
         wait(kubeflow, started(kubeflow, package), replace(FAST, outage=0.1))
@@ -202,7 +202,7 @@ def test_a_server_that_stays_away_ends_the_waiting_and_the_run_goes_on(fake: Fak
 def test_waiting_has_an_end(fake: FakeKubeflow, package: Package) -> None:
     fake.states = ["RUNNING"]
     kubeflow = arrived(fake)
-    with pytest.raises(KubeflowFailed, match=r"has not ended after 0.1 seconds; the run goes on"):
+    with pytest.raises(Unavailable, match=r"has not ended after 0.1 seconds; the run goes on"):
         wait(kubeflow, started(kubeflow, package), replace(FAST, timeout=0.1))
 
 
@@ -313,13 +313,13 @@ REFUSALS: list[tuple[str, tuple[str, str], Any, type[Exception], str]] = [
      (400, {"error_message": "Failed to create a pipeline version", "error_details": "x"}), InputError,
      r"refuses to take the version .*without create on pipelines.*\(400, Failed to create a pipeline version\)"),
     ("bad argument", ("POST", "/runs"), refusal(400, "parameter x is\n unknown"), InputError, "parameter x is unknown"),
-    ("broken", ("POST", "/experiments"), refusal(500, "database"), KubeflowFailed, r"\(500, database\): try again"),
+    ("broken", ("POST", "/experiments"), refusal(500, "database"), Unavailable, r"\(500, database\): try again"),
     ("login page", ("GET", "/healthz"), HTML, InputError, "answers with a page, not with JSON, .*--token-file"),
     ("login page later", ("GET", "/pipelines/names/{name}"), HTML, InputError, "answers with a page, not with JSON"),
     ("redirect", ("GET", "/healthz"), (302, {}), InputError, "sends us on to another address, .*login page"),
     ("no such path", ("GET", "/healthz"), (404, "404 page not found"), InputError, "no Kubeflow Pipelines API"),
     ("something else", ("GET", "/healthz"), (200, {"status": "ok"}), InputError, "no Kubeflow Pipelines API"),
-    ("dropped", ("GET", "/healthz"), DROP, KubeflowFailed, "does not answer"),
+    ("dropped", ("GET", "/healthz"), DROP, Unavailable, "does not answer"),
 ]  # fmt: skip
 
 
@@ -338,7 +338,7 @@ def test_what_the_server_refuses_is_one_sentence(
 def test_nobody_there_is_one_sentence() -> None:
     with serving(FakeKubeflow()) as gone:
         pass
-    with pytest.raises(KubeflowFailed, match=r"does not answer .*check --host"):
+    with pytest.raises(Unavailable, match=r"does not answer .*check --host"):
         connect(Login(gone.address))
 
 

@@ -1,0 +1,112 @@
+"""The commands of a served model: serve and predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import FormatOption
+from pipelines.cli.output import show
+from predictor.errors import InputError
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    http_port: Annotated[
+        int, typer.Option(envvar="PIGEONHOLE_HTTP_PORT", min=1, max=65535, help="V1, V2, /metrics.")
+    ] = 8080,
+    grpc_port: Annotated[int, typer.Option(envvar="PIGEONHOLE_GRPC_PORT", min=1, max=65535, help="V2 gRPC.")] = 8081,
+    model_name: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_MODEL_NAME", help="Name in the endpoints' paths.")
+    ] = "classifier",
+    revision: Annotated[
+        str,
+        typer.Option(
+            envvar=["PIGEONHOLE_REVISION", "K_REVISION"],
+            help="Label on the metrics that tells a canary from the stable version.  [default: the bundle's digest]",
+        ),
+    ] = "",
+    precision: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_PRECISION", help="int8, fp32 or torch.  [default: what the bundle chose]")
+    ] = "",
+    queue_tokens: Annotated[
+        int,
+        typer.Option(
+            envvar="PIGEONHOLE_QUEUE_TOKENS",
+            min=1024,
+            help="Tokens that may wait, some seconds' work; beyond it requests get a 429 and Retry-After.",
+        ),
+    ] = 131_072,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            envvar="PIGEONHOLE_TIMEOUT", min=0.001, help="Seconds after which a request is given up with a 504."
+        ),
+    ] = 30.0,
+    cache_entries: Annotated[
+        int,
+        typer.Option(
+            envvar="PIGEONHOLE_CACHE_ENTRIES", min=0, help="Answers to keep for texts asked again; 0 for none."
+        ),
+    ] = 10_000,
+    body_bytes: Annotated[
+        int,
+        typer.Option(
+            envvar="PIGEONHOLE_BODY_BYTES", min=1024, help="The longest body or gRPC message; beyond it a 413."
+        ),
+    ] = 8_388_608,
+) -> None:
+    """Serve a model bundle.
+
+    Over the KServe protocols V1, V2 REST and V2 gRPC, with /metrics, and /docs for all that HTTP takes.
+
+    Examples:
+      pigeonhole serve out/bundles/0123456789ab
+      curl localhost:8080/v1/models/classifier:predict -d '{"instances": ["Stocks fell on Monday."]}'
+    """
+    from predictor.serving.scheduler import Limits
+    from predictor.serving.server import serve as start
+
+    limits = Limits(queue_tokens, timeout, cache_entries, body_bytes)
+    start(bundle, model_name, http_port, grpc_port, limits, revision, precision)
+
+
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="The texts.", metavar="[TEXT]...")] = None,
+    url: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_URL", help="The server.  [default: http://localhost:8080, :8081 for gRPC, as for serve]"
+        ),
+    ] = "",
+    model_name: Annotated[
+        str, typer.Option(envvar="PIGEONHOLE_MODEL_NAME", help="Name in the endpoints' paths.")
+    ] = "classifier",
+    protocol: Annotated[str, typer.Option(envvar="PIGEONHOLE_PROTOCOL", help="v1, v2 or grpc.")] = "v2",
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="A file of texts: .csv, .jsonl, .parquet, .txt, gzip too.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Where its rows go with their labels: .csv, .parquet, .jsonl.")
+    ] = None,
+    format_: FormatOption = None,
+) -> None:
+    """Label texts with a model that is served.
+
+    Asks a running predictor over V1, V2 REST or V2 gRPC, waits where it says that it is busy, and prints the labels.
+    With --input and --output the rows of a file get the columns predicted_label and confidence. Exit code 3 means
+    that the server is away or broken.
+
+    Examples:
+      pigeonhole predict "Shares fell 7 percent after the profit warning."
+      pigeonhole predict --url http://localhost:8081 --protocol grpc "The keeper saved two penalties."
+      pigeonhole predict --input reviews.csv --output labelled.parquet --model-name sentiment
+    """
+    if bool(texts) == bool(input_) or bool(input_) != bool(output):
+        raise InputError("there is not one source of texts: give texts, or --input FILE with --output FILE")
+    from pipelines.running.label_file import predict_file, predict_texts
+    from predictor.client.ask import Server
+
+    server = Server.at(protocol, url, model_name)
+    result = predict_file(server, input_, output) if input_ and output else predict_texts(server, texts or [])
+    show(result, format_)
