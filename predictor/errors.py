@@ -14,6 +14,10 @@ class InputError(ValueError):
     """
 
 
+class Unavailable(RuntimeError):
+    """Something else is away or broken: the same call may succeed later; exit code 3."""
+
+
 class Refusal(Exception):
     """A request that gets no answer: one sentence for the caller, and the HTTP status that says whose turn it is."""
 

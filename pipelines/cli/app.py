@@ -296,13 +296,20 @@ def predict(
     """Predict."""
     if bool(texts) == bool(input_) or bool(input_) != bool(output):
         raise InputError("there is not one source of texts: give texts, or --input FILE with --output FILE")
-    from pipelines.running.label_file import predict_file, predict_texts
-    from predictor.client.ask import Server, ServerFailed
+    from predictor.client import Server
+    from predictor.errors import Unavailable
 
     server = Server.at(protocol, url, model_name)
     try:
-        _print(predict_file(server, input_, output) if input_ and output else predict_texts(server, texts or []))
-    except ServerFailed as error:
+        if input_ and output:
+            from pipelines.running.label_file import predict_file  # needs pandas, which texts as arguments do not
+
+            _print(predict_file(server, input_, output))
+        else:
+            from pipelines.running.label_texts import predict_texts
+
+            _print(predict_texts(server, texts or []))
+    except Unavailable as error:
         print(f"pigeonhole: {error}", file=sys.stderr)
         raise typer.Exit(3) from error
 
