@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from components.data.cells import as_json, as_texts
 from components.data.tables import SUFFIXES, read_lines, read_table
-from pipelines.running.label_texts import check_texts
+from pipelines.running.label_texts import check_encoding
 from predictor.client import Answers, Server, ask
 from predictor.errors import InputError
 
@@ -55,7 +55,9 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     _check_columns(frame, source)
     frame["text"] = given = as_texts(frame["text"], str(source), "text")
     texts = [text or "" for text in given]
-    check_texts(texts, f"{source}, row", blank=True)
+    if not texts:
+        raise InputError(f"{source} has no texts: give at least one")
+    check_encoding(texts, f"{source}, row")
     answers = Answers.joined(_watched(ask(server, texts), len(texts)))
     frame[_ADDED[0]], frame[_ADDED[1]] = answers.labels, answers.confidences
     _write(frame, target)

@@ -11,10 +11,14 @@ def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
     """Ask for texts and return `model`, `model_version` and `predictions`: `text`, `label` and `confidence` of each.
 
     Raises:
-        InputError: a text is blank, or the server refuses one.
+        InputError: there are none, one is blank or not UTF-8, or the server refuses one.
         Unavailable: the server does not answer.
     """
-    check_texts(texts, "text")
+    if not texts:
+        raise InputError("there are no texts: give at least one")
+    if blank := [number for number, text in enumerate(texts, start=1) if not text.strip()]:
+        raise InputError(f"text {blank[0]} has no words: remove it or fill it in")
+    check_encoding(texts, "text")
     answers = Answers.joined(ask(server, texts))
     if None in answers.labels:
         raise InputError(f"text {answers.labels.index(None) + 1} has no words: remove it or fill it in")
@@ -23,22 +27,13 @@ def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
     return {"model": server.model, "model_version": answers.version, "predictions": predictions}
 
 
-def check_texts(texts: Sequence[object], where: str, blank: bool = False) -> None:
-    """Refuse what is no text, before the first request.
-
-    Args:
-        texts: what was given.
-        where: what the sentence names before a text's number.
-        blank: whether texts may be blank.
+def check_encoding(texts: Sequence[str], where: str) -> None:
+    """Refuse texts that cannot be sent as UTF-8; the sentence names `where` before the number of the first.
 
     Raises:
-        InputError: there are none, one is not a string or blank, or one is not UTF-8.
+        InputError: there is one.
     """
-    if not texts:
-        raise InputError(f"{where.removesuffix(', row')} has no texts: give at least one")
     for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str) or not (blank or text.strip()):
-            raise InputError(f"{where} {number} has no words: remove it or fill it in")
         try:
             text.encode()
         except UnicodeEncodeError as error:  # so Python hands over what the shell gave it in another encoding

@@ -4,10 +4,19 @@ import threading
 
 import pytest
 
+from predictor import client
 from predictor.client import Answers, Server, ask
 from predictor.client.client import BATCH_TEXTS, IN_FLIGHT
 from predictor.errors import InputError
 from tests.fakes.predictor import Fake
+
+
+def test_the_example_of_the_package_runs(fake: tuple[Fake, Server], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (client.__doc__ or "").splitlines()
+    example = "\n".join(line.removeprefix("    ") for line in lines if line.startswith("    "))
+    exec(example.replace("http://localhost:8080", fake[1].url), {})
+    expected = "['SHARES FELL 7 PERCENT.', 'THE KEEPER SAVED TWO PENALTIES.'] [0.5, 0.5] 1\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_answers_come_in_order_though_several_requests_are_in_flight(fake: tuple[Fake, Server]) -> None:
