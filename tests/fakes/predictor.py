@@ -1,4 +1,7 @@
-"""A predictor over REST that answers as a test wants, busy and broken ones among them."""
+"""A predictor over REST that answers as a test wants, busy and broken ones among them.
+
+The client that asks it here asks the real server in `tests/pipelines/cli/test_predict.py`.
+"""
 
 import json
 import threading
