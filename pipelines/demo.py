@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import httpx
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from pipelines.running.stopping import outlived_by_nothing, stopped_with_children
+from predictor.client import Answers, Server, ask
 
 _TEXTS = [
     "The striker scored twice in the second half to put the visitors into the cup final.",
@@ -51,7 +49,7 @@ def _tour(out: Path) -> int:
         flush=True,
     )
     with _server([*command, "serve", result["bundle"], "--http-port", str(http), "--grpc-port", str(rpc)], http):
-        _ask(f"http://127.0.0.1:{http}", f"127.0.0.1:{rpc}")
+        _ask(f"http://127.0.0.1:{http}", f"http://127.0.0.1:{rpc}")
     print(f"\n== Done. The server has stopped.\n\n  bundle  {result['bundle']}\n  report  {result['report']}")
     print("  runs    make mlflow\n")
     return trained.returncode
@@ -70,28 +68,17 @@ def _table(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _ask(base: str, target: str) -> None:
-    v1 = httpx.post(f"{base}/v1/models/classifier:predict", json={"instances": _TEXTS}).raise_for_status().json()
-    tensor = {"name": "text", "datatype": "BYTES", "shape": [len(_TEXTS)], "data": _TEXTS}
-    v2 = httpx.post(f"{base}/v2/models/classifier/infer", json={"inputs": [tensor]}).raise_for_status().json()
-    with grpc.insecure_channel(target) as channel:
-        contents = pb.InferTensorContents(bytes_contents=[text.encode() for text in _TEXTS])
-        ask = pb.ModelInferRequest.InferInputTensor(
-            name="text", datatype="BYTES", shape=[len(_TEXTS)], contents=contents
-        )
-        rpc = GRPCInferenceServiceStub(channel).ModelInfer(pb.ModelInferRequest(model_name="classifier", inputs=[ask]))
-    by_v2 = dict(zip((o["name"] for o in v2["outputs"]), (o["data"] for o in v2["outputs"]), strict=True))
-    by_rpc = {output.name: output.contents for output in rpc.outputs}
-    print(f"  {'V1 REST':<18}{'V2 REST':<18}{'V2 gRPC':<18}text")
+def _ask(http: str, grpc: str) -> None:
+    addresses = {"V1 REST": ("v1", http), "V2 REST": ("v2", http), "V2 gRPC": ("grpc", grpc)}
+    answers = [
+        Answers.joined(ask(Server.at(protocol, url, "classifier"), _TEXTS)) for protocol, url in addresses.values()
+    ]
+    print("  " + "".join(f"{title:<18}" for title in addresses) + "text")
     for row, text in enumerate(_TEXTS):
-        cells = (
-            (v1["predictions"][row]["label"], v1["predictions"][row]["confidence"]),
-            (by_v2["label"][row], by_v2["confidence"][row]),
-            (by_rpc["label"].bytes_contents[row].decode(), by_rpc["confidence"].fp32_contents[row]),
-        )
-        print("  " + "".join(f"{f'{label} {confidence:.3f}':<18}" for label, confidence in cells) + text[:60] + "...")
-    print(f"\n== Counters on {base}/metrics\n")
-    for line in httpx.get(f"{base}/metrics").text.splitlines():
+        cells = (f"{given.labels[row]} {given.confidences[row]:.3f}" for given in answers)
+        print("  " + "".join(f"{cell:<18}" for cell in cells) + text[:60] + "...")
+    print(f"\n== Counters on {http}/metrics\n")
+    for line in httpx.get(f"{http}/metrics").text.splitlines():
         if line.startswith(("text_classifier_requests_total", "text_classifier_predictions_total")) and (
             not line.endswith(" 0.0")
         ):

@@ -1,22 +1,17 @@
 """Golden texts: the same questions to both versions, before anybody else's go to the canary."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
-
-import urllib3
 
 from components.rollout.inference_service import Service
 from components.rollout.state import Rollout
 from components.rollout.workloads import deployment_name
-from predictor.errors import InputError
+from predictor.client import Answers, Server, ask
+from predictor.errors import InputError, Unavailable
 from predictor.model.text import clean
 
 _TAGS = "serving.kserve.io/enable-tag-routing"
-_BATCH_TEXTS = 32
-_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,8 @@ def objection(golden: Golden, namespace: str, service: Service, rollout: Rollout
         return "KServe does not tell the versions' own addresses for the golden texts: give the addresses"
     try:
         before, after = (_labels(url, service.name, golden.texts) for url in (stable, canary))
-    except (urllib3.exceptions.HTTPError, ValueError, KeyError, TypeError) as error:
-        return f"the golden texts got no answer ({type(error).__name__} {error})"[:300]
+    except (InputError, Unavailable) as error:
+        return f"the golden texts got no answer ({error})"[:300]
     share = sum(a != b for a, b in zip(before, after, strict=True)) / len(golden.texts)
     return f"{share:.1%} of {len(golden.texts)} golden texts get another label" if share > golden.most else ""
 
@@ -75,16 +70,9 @@ def _addresses(golden: Golden, namespace: str, service: Service, rollout: Rollou
     return golden.stable_url or stable, golden.canary_url or canary
 
 
-def _labels(url: str, model: str, texts: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for first in range(0, len(texts), _BATCH_TEXTS):
-        batch = list(texts[first : first + _BATCH_TEXTS])
-        answer = urllib3.request(
-            "POST", f"{url.rstrip('/')}/v1/models/{model}:predict", json={"instances": batch}, timeout=_TIMEOUT_SECONDS,
-            retries=urllib3.Retry(3, backoff_factor=0.5, status_forcelist=(429, 503), allowed_methods=None),
-        )  # fmt: skip
-        rows: list[dict[str, Any]] = json.loads(answer.data)["predictions"]
-        found += [str(row["label"]) for row in rows]
-    if len(found) != len(texts):
-        raise ValueError(f"{len(found)} answers to {len(texts)} texts from {url}")
-    return found
+def _labels(url: str, model: str, texts: Sequence[str]) -> list[str | None]:
+    server = Server.at("v1", url if "://" in url else f"http://{url}", model)
+    labels = Answers.joined(ask(server, texts)).labels
+    if None in labels:
+        raise InputError(f"{url} finds no words in golden text {labels.index(None) + 1}")
+    return labels

@@ -104,9 +104,15 @@ def predict(
     """
     if bool(texts) == bool(input_) or bool(input_) != bool(output):
         raise InputError("there is not one source of texts: give texts, or --input FILE with --output FILE")
-    from pipelines.running.label_file import predict_file, predict_texts
-    from predictor.client.ask import Server
+    from predictor.client import Server
 
     server = Server.at(protocol, url, model_name)
-    result = predict_file(server, input_, output) if input_ and output else predict_texts(server, texts or [])
+    if input_ and output:
+        from pipelines.running.label_file import predict_file  # pandas takes a second to import
+
+        result = predict_file(server, input_, output)
+    else:
+        from pipelines.running.label_texts import predict_texts
+
+        result = predict_texts(server, texts or [])
     show(result, format_)

@@ -1,4 +1,4 @@
-"""Labels for texts of the command line or of a file, from a predictor that runs somewhere."""
+"""Labels for the rows of a file, from a predictor that runs somewhere."""
 
 import csv
 import json
@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from components.data.cells import as_json, as_texts
 from components.data.tables import SUFFIXES, read_lines, read_table
-from predictor.client.ask import Answers, Server, ask
+from pipelines.running.label_texts import check_encoding
+from predictor.client import Answers, Server, ask
 from predictor.errors import InputError
 
 READ = (*SUFFIXES, ".txt", ".txt.gz")
 WRITTEN = (".csv", ".jsonl", ".parquet")
 _ADDED = ("predicted_label", "confidence")
-
-
-def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
-    """Ask for texts and return their answers.
-
-    Raises:
-        InputError: a text is blank, or the server refuses one.
-        ServerFailed: the server does not answer.
-    """
-    _check(texts, "text")
-    answers = _asked(server, texts)
-    if None in answers.labels:
-        raise InputError(f"text {answers.labels.index(None) + 1} has no words: remove it or fill it in")
-    rows = zip(texts, answers.labels, answers.confidences, strict=True)
-    predictions = [{"text": text, "label": label, "confidence": confidence} for text, label, confidence in rows]
-    return {"model": server.model, "model_version": answers.version, "predictions": predictions}
 
 
 def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
@@ -59,7 +44,7 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     Raises:
         InputError: a file cannot be read or written, a text is no string, a column of the file would be overwritten, or
             the server refuses a text.
-        ServerFailed: the server does not answer.
+        Unavailable: the server does not answer.
     """
     started = time.monotonic()
     if target.suffix not in WRITTEN:
@@ -70,8 +55,10 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     _check_columns(frame, source)
     frame["text"] = given = as_texts(frame["text"], str(source), "text")
     texts = [text or "" for text in given]
-    _check(texts, f"{source}, row", blank=True)
-    answers = _asked(server, texts)
+    if not texts:
+        raise InputError(f"{source} has no texts: give at least one")
+    check_encoding(texts, f"{source}, row")
+    answers = Answers.joined(_watched(ask(server, texts), len(texts)))
     frame[_ADDED[0]], frame[_ADDED[1]] = answers.labels, answers.confidences
     _write(frame, target)
     unlabelled = answers.labels.count(None)
@@ -88,19 +75,14 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _asked(server: Server, texts: Sequence[str]) -> Answers:
-    labels: list[str | None] = []
-    confidences: list[float | None] = []
-    versions: set[str] = set()
+def _watched(batches: Iterable[Answers], texts: int) -> Iterator[Answers]:
+    """Pass batches on, and show on stderr how many of the texts are answered."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("predict", total=len(texts))
-        for answers in ask(server, texts):
-            labels += answers.labels
-            confidences += answers.confidences
-            versions.add(answers.version)
-            bar.update(task, completed=len(labels))
-    return Answers(labels, confidences, ", ".join(sorted(versions - {""})))  # several while a rollout is under way
+        task = bar.add_task("predict", total=texts)
+        for answers in batches:
+            bar.advance(task, len(answers.labels))
+            yield answers
 
 
 def _read(source: Path) -> pd.DataFrame:
@@ -118,19 +100,6 @@ def _check_columns(frame: pd.DataFrame, source: Path) -> None:
     # Both, and last, are what an earlier call put there. A user's own are not overwritten.
     if tuple(frame.columns[-2:]) != _ADDED and (own := [name for name in _ADDED if name in frame.columns]):
         raise InputError(f"{source} has a column '{own[0]}', which the predictions would overwrite: rename it")
-
-
-def _check(texts: Sequence[object], where: str, blank: bool = False) -> None:
-    """Refuse what is no text, and blank texts unless they are allowed, before the first request."""
-    if not texts:
-        raise InputError(f"{where.removesuffix(', row')} has no texts: give at least one")
-    for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str) or not (blank or text.strip()):
-            raise InputError(f"{where} {number} has no words: remove it or fill it in")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:  # so Python hands over what the shell gave it in another encoding
-            raise InputError(f"{where} {number} is not UTF-8: mend it") from error
 
 
 def _write(frame: pd.DataFrame, target: Path) -> None:

@@ -1,11 +1,7 @@
-"""The rollout's parts that need no cluster: its steps in a pipeline, settings, names of versions, golden texts."""
+"""The rollout's parts that need no cluster: its steps in a pipeline, settings, names of versions."""
 
 import hashlib
-import json
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +10,6 @@ from kfp import compiler, dsl
 
 from components.rollout.component import end_rollout, judge_rollout, start_rollout
 from components.rollout.desired_spec import wanted
-from components.rollout.golden import Golden, check_asked, objection
 from components.rollout.inference_service import Service
 from components.rollout.state import Phase, Rollout, Seen, Settings, Version
 from components.rollout.transitions import advance
@@ -137,85 +132,3 @@ def test_weights_move_only_when_the_canary_is_ready_at_the_last_one() -> None:
         assert bool(following.judged_since) is begun
         late = advance(judging, Seen(seen, 601.0, deployed))
         assert late.phase is (Phase.JUDGING if begun else Phase.ROLLING_BACK)
-
-
-@pytest.fixture
-def answers() -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """A server that labels texts as it is told, at /stable and at /canary."""
-    told: dict[str, list[str]] = {}
-
-    class Model(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            who, rest = self.path.lstrip("/").split("/", 1)
-            assert rest == "v1/models/news:predict"
-            texts = json.loads(self.rfile.read(int(self.headers["content-length"])))["instances"]
-            rows = [{"label": told[who].pop(0)} for _ in texts] if told[who] else []
-            content = json.dumps({"predictions": rows}).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Model)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", told
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_golden_texts_speak_against_a_canary_that_answers_otherwise(
-    answers: tuple[str, dict[str, list[str]]],
-) -> None:
-    url, told = answers
-    golden = Golden([f"text {n}" for n in range(40)], 0.1, f"{url}/stable", f"{url}/canary")
-    told.update(stable=["Sports"] * 40, canary=["Sports"] * 36 + ["World"] * 4)
-    assert objection(golden, "team-a", service(), ROLLOUT) == ""
-    told.update(stable=["Sports"] * 40, canary=["Sports"] * 35 + ["World"] * 5)
-    said = objection(golden, "team-a", service(), ROLLOUT)
-    assert said == "12.5% of 40 golden texts get another label"
-    assert advance(ROLLOUT, Seen(service(), 1.0, objection=said)).phase is Phase.ROLLING_BACK
-    told.update(stable=["Sports"] * 40, canary=[])
-    assert "the golden texts got no answer (ValueError 0 answers" in objection(golden, "team-a", service(), ROLLOUT)
-    gone = replace(golden, canary_url="http://127.0.0.1:9")
-    told.update(stable=["Sports"] * 40)
-    assert "got no answer (MaxRetryError" in objection(gone, "team-a", service(), ROLLOUT)
-
-
-def test_golden_texts_go_where_the_cluster_has_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def labels(url: str, *_: object) -> list[str]:
-        asked.append(url)
-        return ["World"]
-
-    monkeypatch.setattr("components.rollout.golden._labels", labels)
-    rollout = replace(ROLLOUT, stable_predictor="v1", canary_predictor="v2")
-    addresses: list[tuple[dict[str, Any], str]] = [
-        ({}, "svc.cluster.local"),
-        # Services without an address of their own have the pods' port.
-        ({"address": {"url": "http://news-v1-predictor.team-a.svc.example.org:8080"}}, "svc.example.org:8080"),
-    ]
-    for status, rest in addresses:
-        asked.clear()
-        assert objection(Golden(["text"]), "team-a", service(**status), rollout) == ""
-        assert asked == [f"http://news-{name}-predictor.team-a.{rest}" for name in ("v1", "v2")]
-
-
-def test_golden_texts_are_refused_before_anything_where_a_canary_has_no_address() -> None:
-    knative = service("Knative")
-    with pytest.raises(InputError, match=r"annotate the service with .*enable-tag-routing: .* before the rollout"):
-        check_asked(Golden(["text"]), knative)
-    check_asked(Golden(["text"], canary_url="http://canary"), knative)
-    check_asked(Golden(["text"]), service())
-    knative.document["metadata"]["annotations"] = {"serving.kserve.io/enable-tag-routing": "true"}
-    check_asked(Golden(["text"]), knative)
-
-
-def test_golden_texts_that_cleaning_empties_are_refused_before_anything() -> None:
-    with pytest.raises(InputError, match="golden text 2 is empty once it is cleaned"):
-        check_asked(Golden(["text", "<br> \u200b"]), service())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 
 from components.data.tables import read_table
 from pipelines.running.label_file import WRITTEN, predict_file
-from predictor.client.ask import Server
+from predictor.client import Server
+from predictor.client.client import BATCH_TEXTS
 from predictor.errors import InputError
-from tests.pipelines.cli.test_predict import Fake, serving
+from tests.fakes.predictor import Fake, serving
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +132,30 @@ def test_a_bad_file_is_refused_before_the_first_request(
 def test_a_bad_output_is_refused_before_anything_is_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="--output"):
         predict_file(NOWHERE, tmp_path / "none.csv", tmp_path / name)
+
+
+def test_a_failure_in_the_midst_leaves_no_file(tmp_path: Path) -> None:
+    made = Fake()
+    made.answers = [(200, {}, None), (400, {}, "no")]
+    (tmp_path / "in.txt").write_text("text\n" * 10 * BATCH_TEXTS)
+    with serving(made) as url, pytest.raises(InputError):
+        predict_file(Server.at("v2", url, "toy"), tmp_path / "in.txt", tmp_path / "out.csv")
+    assert [file.name for file in tmp_path.iterdir()] == ["in.txt"]
+
+
+def test_cells_of_any_kind_outlive_the_way(server: Server, tmp_path: Path) -> None:
+    given: list[dict[str, Any]] = [
+        {"text": "a\u2028b", "stars": 5, "note": None, "more": [1, "x"]},
+        {"text": "ü", "stars": 4.5},
+    ]
+    (tmp_path / "in.jsonl").write_text(
+        "\ufeff" + "\r\n".join(json.dumps(row, ensure_ascii=False) for row in given), encoding="utf-8"
+    )
+    predict_file(server, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    said = [{"predicted_label": row["text"].upper(), "confidence": 0.5} for row in given]
+    missing: list[dict[str, Any]] = [{}, {"note": None, "more": None}]
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    assert found == [a | b | c for a, b, c in zip(given, missing, said, strict=True)]
+    with pytest.raises(InputError, match=r"--output .*out.parquet cannot be written .*another place or kind"):
+        predict_file(server, tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]

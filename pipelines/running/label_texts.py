@@ -1,0 +1,40 @@
+"""Labels for texts of the command line, from a predictor that runs somewhere."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from predictor.client import Answers, Server, ask
+from predictor.errors import InputError
+
+
+def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
+    """Ask for texts and return `model`, `model_version` and `predictions`: `text`, `label` and `confidence` of each.
+
+    Raises:
+        InputError: there are none, one is blank or not UTF-8, or the server refuses one.
+        Unavailable: the server does not answer.
+    """
+    if not texts:
+        raise InputError("there are no texts: give at least one")
+    if blank := [number for number, text in enumerate(texts, start=1) if not text.strip()]:
+        raise InputError(f"text {blank[0]} has no words: remove it or fill it in")
+    check_encoding(texts, "text")
+    answers = Answers.joined(ask(server, texts))
+    if None in answers.labels:
+        raise InputError(f"text {answers.labels.index(None) + 1} has no words: remove it or fill it in")
+    rows = zip(texts, answers.labels, answers.confidences, strict=True)
+    predictions = [{"text": text, "label": label, "confidence": confidence} for text, label, confidence in rows]
+    return {"model": server.model, "model_version": answers.version, "predictions": predictions}
+
+
+def check_encoding(texts: Sequence[str], where: str) -> None:
+    """Refuse texts that cannot be sent as UTF-8; the sentence names `where` before the number of the first.
+
+    Raises:
+        InputError: there is one.
+    """
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # so Python hands over what the shell gave it in another encoding
+            raise InputError(f"{where} {number} is not UTF-8: give it in UTF-8") from error
