@@ -5,6 +5,7 @@ import os
 import pty
 import struct
 import termios
+from contextlib import suppress
 from typing import Self
 
 
@@ -21,9 +22,13 @@ class Terminal:
         self.stdout = os.fdopen(end, "w", encoding="utf-8")
 
     def shown(self) -> str:
-        """Return what was written since the last call, once something was."""
-        self.stdout.flush()
-        return os.read(self._screen, 1 << 16).decode().replace("\r\n", "\n")
+        """Return all that was written; nothing more can be."""
+        self.stdout.close()
+        parts = []
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while part := os.read(self._screen, 1 << 16):
+                parts.append(part)
+        return b"".join(parts).decode().replace("\r\n", "\n")
 
     def __enter__(self) -> Self:
         return self
