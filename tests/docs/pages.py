@@ -10,7 +10,8 @@ from tests.conftest import ROOT
 
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "components/data/sample/README.md")),
+        *ROOT.glob("*.md"),
+        ROOT / "components/data/sample/README.md",
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "examples").rglob("*.md"),
     ]

@@ -4,7 +4,6 @@ import ast
 import json
 import re
 import subprocess
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components import STEPS_IMAGE
 from tests.conftest import ROOT
 from tests.docs.checks import Broken, check, check_path, cli, named, options
 from tests.docs.pages import PAGES, Block, anchors_of, blocks, code_in, links_in, prose
@@ -80,7 +80,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_images_have_this_releases_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = STEPS_IMAGE.rpartition(":")[2]
     for page in PAGES:
         found = re.findall(r"pigeonhole/(?:predictor|steps-python):([\w.]+)", page.read_text())
         assert set(found) <= {version}, page
