@@ -1,4 +1,4 @@
-"""Cells of a table as texts and as JSON: what a file means by a value, never how Python writes it."""
+"""Cells of a table as text and as JSON: the value that the file means, not the way Python would write it."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import pandas as pd
 
 from predictor.errors import InputError
 
-# A number as people and programs write it. Neither "007" nor "1e3" is one: those are names that look like numbers.
+# Numbers as people and programs write them. "007" and "1e3" are names that look like numbers.
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NO_FRACTION = re.compile(r"\.0+$")
 _TRUTH = {"true", "false"}
@@ -20,7 +20,7 @@ def as_texts(values: Iterable[object], where: str, column: str) -> list[str | No
     """Return the cells of a column as texts, None where one is missing.
 
     Raises:
-        InputError: a cell is a list, a date or something else that is no text, or holds bytes that are not UTF-8.
+        InputError: a cell is neither text nor a number (a list, a date), or holds bytes that are not UTF-8.
     """
     texts = []
     for row, value in enumerate(values, start=1):
@@ -39,7 +39,7 @@ def _text(value: object) -> str | None:
     match value:
         case str():
             return value
-        case bytes():  # written by programs that do not mark their texts as such
+        case bytes():  # some programs write text as plain bytes
             return value.decode()
         case bool():
             return str(value).lower()
@@ -48,7 +48,7 @@ def _text(value: object) -> str | None:
         case float() | Decimal():
             if value != value:  # NaN, which stands for a missing number, differs from itself
                 return None
-            # A column of integers with a gap in it may be one of floats
+            # A column of integers with a missing value may be stored as floats
             return str(int(value)) if value % 1 == 0 else str(value)
         case np.generic():
             return _text(value.item())
@@ -58,10 +58,10 @@ def _text(value: object) -> str | None:
 
 
 def same_labels(labels: set[str]) -> dict[str, str]:
-    """Return the one name of each label, of all labels that a data set has in any of its files.
+    """Return the name to use for each label, given all labels in all files of a data set.
 
-    Where all are numbers, 1.0 is 1: the same column is written either way, with and without a gap in it. Where all
-    are truth values, True is true.
+    If all labels are numbers, 1.0 becomes 1: a column of integers may be written as floats when a value is missing. If
+    all are truth values, True becomes true.
     """
     if all(_NUMBER.fullmatch(label) for label in labels):
         return {label: _NO_FRACTION.sub("", label) for label in labels}
@@ -74,7 +74,7 @@ def as_json(value: Any) -> Any:
     """Return a cell of any kind as `json.dumps` takes it; numbers and texts stay what they are.
 
     Raises:
-        UnicodeDecodeError: it holds bytes that are no text.
+        UnicodeDecodeError: it holds bytes that are not UTF-8.
     """
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()

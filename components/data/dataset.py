@@ -43,9 +43,10 @@ class Split:
         return [position[label] for label in self.labels]
 
     def sample(self, rows: int, seed: int) -> "Split":
-        """Return at most `rows` rows, each class in its share, in the order they had; 0 means all.
+        """Return at most `rows` rows in their old order, with each class in proportion; 0 means all.
 
-        No class is lost as long as there are as many rows as classes; with fewer, the most common ones are kept.
+        Every class keeps at least one row, if `rows` is not below the number of classes; otherwise the most common
+        classes are kept.
         """
         if not rows or rows >= len(self):
             return self
@@ -59,22 +60,22 @@ class Split:
 
 
 def _shares(counts: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """Return how many of `rows` rows each class gets: its share by largest remainder, but one at least.
+    """Return how many of `rows` rows each class gets: in proportion, by largest remainder, but at least one.
 
     Args:
         counts: rows of each class, 1 or more.
-        rows: fewer than there are in all; where there are fewer than classes, the most common ones get one each.
+        rows: fewer than there are in all; if below the number of classes, the most common classes get one each.
     """
     shares = np.zeros_like(counts)
     if rows <= len(counts):
         shares[np.argsort(-counts, kind="stable")[:rows]] = 1
         return shares
     rare, left, total = np.zeros(len(counts), dtype=bool), rows, int(counts.sum())
-    # Classes whose share is less than one row get one, at the cost of the others, whose share may then be too small.
+    # A class whose share is below one row gets one row. That makes the shares of the others smaller, so look again.
     while (found := ~rare & (counts * left < total)).any():
         rare |= found
         left, total = rows - int(rare.sum()), int(counts[~rare].sum())
-    # In whole numbers: a quotient of floats may lie on the wrong side of one.
+    # With integers: a quotient of floats may be rounded to the wrong side of a whole number.
     quotas, remainders = np.divmod(counts[~rare] * left, total)
     quotas[np.argsort(-remainders, kind="stable")[: left - int(quotas.sum())]] += 1
     shares[rare], shares[~rare] = 1, quotas

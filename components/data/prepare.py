@@ -1,4 +1,4 @@
-"""Preparing: rows are checked, copies removed, splits drawn; what was done is in the report."""
+"""Checks rows, removes copies, draws missing splits, and reports what was done."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from components.platform.progress import say
 from predictor.errors import InputError
 from predictor.model.text import Cleaning, clean
 
-# A class needs a row to learn from and one to be checked with.
+# A class needs a row to learn from and a row to be checked with.
 LEAST_ROWS = 2
-# From this share of texts on, what cleaning took for markup may be what tells the classes apart.
+# Above this share of texts, what cleaning removes as markup may be what distinguishes the classes.
 _MUCH = 0.01
 _EQUAL, _EMPTIED = "texts made equal to others", "texts made empty"
 
@@ -23,21 +23,23 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
     """Turn collected frames into the dataset artifact.
 
     Rows without text or label are rejected. Of train rows with the same text (ignoring case, markup and white space)
-    one is kept, none if their labels differ; train and validation rows whose text is also a test row are dropped, so
-    that the test measures what was not seen. Test rows are never dropped for being copies: the test stays the one
-    the user gave. A split without labels is none, nor is a validation split of test rows only; validation rows without
-    a test split are the test split, as data sets that publish only those mean it. Where a split is missing it is drawn
-    from train, class by class.
+    one is kept, and none if their labels differ. Train and validation rows whose text is also a test row are dropped,
+    so that the test measures unseen texts. Test rows are never dropped as copies: the test stays the one that the user
+    gave.
+
+    A split without labels counts as missing, and so does a validation split that has only test rows. If there are
+    validation rows and no test split, they become the test split, as data sets that publish only those intend. A
+    missing split is drawn from train, class by class.
 
     Args:
         frames: what `collect` returned; `train` at least.
         seed: fixes the split.
-        held_out: share of train rows for a split that was not given.
-        most_held_out: the most rows such a split gets.
+        held_out: share of the train rows that a missing split gets.
+        most_held_out: greatest number of rows of such a split.
 
     Raises:
-        InputError: fewer than two classes, a class left without rows, a label in test that train lacks, or no train
-            row that is not also in another split.
+        InputError: there are fewer than two classes, a class has no rows left, test has a label that train lacks, or
+            every train row is also in another split.
     """
     rejects: Counter[str] = Counter()
     frames, origins = _labelled(frames)
@@ -91,7 +93,7 @@ def prepare(frames: dict[str, pd.DataFrame], seed: int, held_out: float = 0.1, m
 
 
 def _labelled(frames: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the frames that are splits, and of each split that is not the one given by its name, why it is not."""
+    """Return the frames to use as splits, and for each split that is not the frame of that name, the reason."""
     splits = {name: frame for name, frame in frames.items() if name == "train" or not _withheld(frame, frames["train"])}
     origins = {
         name: f"none of the {len(frames[name]):,} rows given as {name} has a label"
@@ -108,13 +110,13 @@ def _labelled(frames: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame],
 
 
 def _withheld(frame: pd.DataFrame, train: pd.DataFrame) -> bool:
-    """Return whether no row has a label; published sets without class names write -1 for one that is withheld."""
+    """Return whether all labels are withheld: published sets leave them empty, or write -1."""
     labels, known = ({str(label).strip() for label in each["label"].dropna()} - {""} for each in (frame, train))
     return len(frame) > 0 and (not labels or (labels == {"-1"} and "-1" not in known))
 
 
 def count_labels(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
-    """Return the rows of each label; in one pass, however many labels there are."""
+    """Return the number of rows of each label, in one pass over the rows."""
     counts = Counter(frame["label"])
     return {label: counts[label] for label in labels}
 
@@ -122,7 +124,7 @@ def count_labels(frame: pd.DataFrame, labels: Sequence[str]) -> dict[str, int]:
 def _usable(frame: pd.DataFrame, split: str, rejects: Counter[str], cleaning: Counter[str]) -> pd.DataFrame:
     frame = frame.copy()
     text = frame["text"].fillna("").map(str)
-    # Lower case and no markup: two rows that differ in those only are copies of each other.
+    # Rows that differ only in case or markup are copies of each other.
     frame["key"] = [clean(value, Cleaning(lowercase=True)) for value in text]
     cleaning.update(_merged(text, frame["key"]))
     frame["label"] = frame["label"].fillna("").map(lambda value: str(value).strip())
@@ -135,8 +137,8 @@ def _usable(frame: pd.DataFrame, split: str, rejects: Counter[str], cleaning: Co
 
 
 def _merged(text: "pd.Series[str]", key: "pd.Series[str]") -> dict[str, int]:
-    """Count the distinct texts that are equal to others, and the texts that are empty, for want of their markup."""
-    marked = text.str.contains(r"[<&;\\]")  # in other texts there is nothing to repair
+    """Count the distinct texts that equal others, and the texts that are empty, only because markup was removed."""
+    marked = text.str.contains(r"[<&;\\]")  # other texts have no markup
     plain = key.where(
         ~marked, text.where(marked, "").map(lambda value: clean(value, Cleaning(markup=False, lowercase=True)))
     )
@@ -145,7 +147,7 @@ def _merged(text: "pd.Series[str]", key: "pd.Series[str]") -> dict[str, int]:
 
 
 def _without_copies(train: pd.DataFrame) -> tuple[pd.DataFrame, int, int]:
-    """Return (train without copies, rows removed, of them rows whose copies disagreed on the label)."""
+    """Return train without copies, the number of rows removed, and how many of those had copies with other labels."""
     conflicting = train.groupby("key")["label"].transform("nunique") > 1
     kept = train[~conflicting].drop_duplicates("key")
     return kept, len(train) - len(kept), int(conflicting.sum())

@@ -1,4 +1,4 @@
-"""Collecting: labelled texts from the embedded sample, a folder of files, or the `datasets` library."""
+"""Reads labelled texts from the embedded sample, a folder of files, or the `datasets` library."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
@@ -13,7 +13,7 @@ from predictor.errors import InputError
 SAMPLE = "sample"
 _SAMPLE_FOLDER = Path(__file__).parent / "sample"
 _NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-# One of them lies in a folder that `datasets` saved to disk, of several splits or of one.
+# A folder that `datasets` saved to disk has one of these: the first for several splits, the second for one.
 _SAVED_TO_DISK = ("dataset_dict.json", "state.json")
 _KEPT = ("id", "text", "label", "source", "collected_at")
 
@@ -22,17 +22,17 @@ def collect(data: str) -> dict[str, pd.DataFrame]:
     """Read labelled texts.
 
     Args:
-        data: `sample`; or a folder with `train` and, better, `test` and `validation` files (.csv, .jsonl or .parquet,
-            gzip too; `dev` or `valid` name a validation file), or one that the `datasets` library saved to disk; or
-            `hf:NAME` for `datasets.load_dataset(NAME)`. Columns `text` and `label`; `id`, `source` and `collected_at`
-            are kept where they are, others are left out.
+        data: `sample`; or a folder with a `train` file and, if possible, `test` and `validation` files (.csv, .jsonl or
+            .parquet, also gzipped; a validation file may be named `valid`, `val` or `dev`); or a folder that the
+            `datasets` library saved to disk; or `hf:NAME` for `datasets.load_dataset(NAME)`. The columns `text` and
+            `label` are required; `id`, `source` and `collected_at` are kept, others are dropped.
 
     Returns:
-        A frame for each of `train`, `validation`, `test` that was found, `text` and `label` as strings or missing. A
-        class has one name in all of them.
+        A frame for each of `train`, `validation` and `test` that was found, with `text` and `label` as strings or None.
+        A class has the same name in all of them.
 
     Raises:
-        InputError: nothing there, an unreadable file, a missing column, or a cell that is no text or label.
+        InputError: nothing is there, a file cannot be read, a column is missing, or a cell is no text or label.
     """
     if data == SAMPLE:
         frames = _from_folder(_SAMPLE_FOLDER)
@@ -72,7 +72,7 @@ def _split_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _columns(frame: pd.DataFrame, where: str, names: Sequence[str] | None) -> pd.DataFrame:
-    """Return the columns that are kept, as texts; `names` are those of the classes where labels are their numbers."""
+    """Return the columns to keep, as text; if labels are numbers of classes, `names` are the names of the classes."""
     for column in ("text", "label"):
         if column not in frame.columns:
             found = ", ".join(map(str, frame.columns)) or "none"
@@ -82,16 +82,16 @@ def _columns(frame: pd.DataFrame, where: str, names: Sequence[str] | None) -> pd
     kept = pd.DataFrame(index=range(len(frame)))
     for column in (column for column in _KEPT if column in frame.columns):
         values = _named(frame[column], names, where) if names and column == "label" else frame[column]
-        # When a row was collected is a time, which prepare and all after it leave alone
+        # collected_at is a time; no later step reads it
         kept[column] = list(values) if column == "collected_at" else as_texts(values, where, column)
     return kept
 
 
 def _named(numbers: Iterable[object], names: Sequence[str], where: str) -> Iterator[object]:
-    """Yield the names of classes; -1 is how published sets mark rows whose label is withheld."""
+    """Yield the name of each class number; -1 marks a withheld label in published sets."""
     for number in numbers:
         if not isinstance(number, Integral):
-            yield number  # a gap, or a name already
+            yield number  # missing, or already a name
         elif int(number) < len(names):
             yield names[int(number)] if int(number) >= 0 else None
         else:
@@ -103,7 +103,7 @@ def _from_datasets(name: str, function: str, argument: str) -> dict[str, pd.Data
 
     try:
         loaded = getattr(datasets, function)(argument)
-    except Exception as error:  # the library's own errors and those of every file system and format under it
+    except Exception as error:  # the library raises its own errors and those of any file system or format
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{name} cannot be loaded ({type(error).__name__}: {reason}): check the name and the network, "

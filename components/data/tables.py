@@ -1,4 +1,4 @@
-"""Tables in files: CSV, JSON lines and Parquet, gzip too, as programs and people write them."""
+"""Reads tables from CSV, JSON lines and Parquet files, also gzipped, as programs and people write them."""
 
 import csv
 import gzip
@@ -20,21 +20,22 @@ from components.platform.progress import say
 from predictor.errors import InputError
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet", ".parquet.gz")
-# Spreadsheets put a semicolon where a comma stands in numbers.
+# Spreadsheets separate by semicolons in countries that write numbers with a decimal comma.
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-# How many bad lines a sentence names.
+# Greatest number of bad lines that an error names.
 _NAMED = 3
 
 
 def read_table(file: Path, tell: Callable[[str], None] = say) -> pd.DataFrame:
-    """Read a file of one of the SUFFIXES, with whatever columns it has.
+    """Read a file with one of the SUFFIXES, with all its columns.
 
-    The cells of a CSV are strings, None where they are empty; a row has as many fields as the header, or the file is
-    refused, since nobody can say which field is which. The separator is the one that gives a column `text`.
+    The cells of a CSV are strings, or None if they are empty. A row with another number of fields than the header is
+    refused, because it is unclear which field belongs to which column. The separator is the one with which the header
+    has a column `text`.
 
     Args:
         file: the file.
-        tell: is told in words when the separator is no comma.
+        tell: gets a sentence if the separator is not a comma.
 
     Raises:
         InputError: the file cannot be read.
@@ -54,19 +55,19 @@ def read_table(file: Path, tell: Callable[[str], None] = say) -> pd.DataFrame:
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a UTF-8 file that are not blank, with their numbers, without what ends them.
+    """Yield number and text of the lines of a UTF-8 file that are not blank, without their line ends.
 
     Raises:
         InputError: the file cannot be read.
     """
-    with _opened(file, "\n") as stream:  # not every newline Unicode knows: a text may hold U+2028
+    with _opened(file, "\n") as stream:  # only \n ends a line: a text may contain U+2028
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 yield number, line.removesuffix("\n").removesuffix("\r")
 
 
 def class_names(file: Path, column: str) -> list[str] | None:
-    """Return the names of the classes that the `datasets` library keeps in the Parquet files it writes, if any."""
+    """Return the class names that the `datasets` library stores in Parquet files, or None."""
     if not file.name.removesuffix(".gz").endswith(".parquet"):
         return None
     with _parquet(file) as parquet:
@@ -79,7 +80,7 @@ def class_names(file: Path, column: str) -> list[str] | None:
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return a table as a frame in which integers stay integers beside a gap, and a named index is columns."""
+    """Return a table as a frame: integers stay integers beside missing values, and a named index becomes columns."""
     frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
     return frame.reset_index() if any(frame.index.names) else frame
 
@@ -115,7 +116,7 @@ def _read_csv(file: Path, tell: Callable[[str], None]) -> pd.DataFrame:
 
 
 def _csv_rows(file: Path, lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are no blank lines, with the number of the line on which each begins."""
+    """Yield the rows that are not blank, each with the number of its first line."""
     reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
         line = reader.line_num + 1
@@ -142,7 +143,7 @@ def _read_json_lines(file: Path) -> pd.DataFrame:
         if not isinstance(row, dict):
             raise InputError(f"{file}, line {number} is no JSON object: give one with a text a line")
         if "\\ud" in line.lower():
-            # Half of a character that UTF-16 writes in two, as cutting leaves it, exists in no UTF-8 file
+            # Drop half of a surrogate pair, which is left when a text is cut: UTF-8 has no such character
             row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "ignore"))
         rows.append(row)
     return pd.DataFrame(rows, dtype=object)
@@ -154,7 +155,7 @@ def _parquet(file: Path) -> Iterator[pq.ParquetFile]:
         source = io.BytesIO(gzip.decompress(file.read_bytes())) if file.suffix == ".gz" else file
         with pq.ParquetFile(source) as parquet:
             yield parquet
-    except Exception as error:  # pyarrow, pandas, gzip and the file system each raise their own
+    except Exception as error:  # pyarrow, pandas, gzip and the file system raise different errors
         raise _unreadable(file, str(error)) from error
 
 
@@ -174,7 +175,7 @@ def _bytes(file: Path) -> BinaryIO:
 
 
 def _undecodable(file: Path) -> int:
-    """Return the number of the first line that is not UTF-8; no character of UTF-8 lies on two lines."""
+    """Return the number of the first line that is not UTF-8."""
     with _bytes(file) as raw:
         for number, line in enumerate(raw, start=1):
             try:

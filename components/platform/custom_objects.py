@@ -1,4 +1,4 @@
-"""An object that a step posts to a cluster, follows and takes away: through lost answers, restarts and cancellation."""
+"""A custom object that a step creates, follows and deletes, despite lost answers, restarts and cancellation."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from components.platform.termination import termination_raises
 from predictor.errors import InputError
 
 LABELS = {"app.kubernetes.io/part-of": "pigeonhole"}
-# An API server that is upgraded is away for a few minutes.
+# An upgrade of the API server takes a few minutes.
 _SILENCE_SECONDS = 600.0
 _DELETE_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of custom object, as the API server's paths have it."""
+    """A kind of custom object, by the names in the API server's paths."""
 
     name: str
     group: str
@@ -31,7 +31,7 @@ class Kind:
 
 
 class Taken(InputError):
-    """An object of that name is there already, and is not ours."""
+    """An object of that name exists and is not ours."""
 
 
 class Gone(InputError):
@@ -46,17 +46,17 @@ class Posted:
     kind: Kind
     name: str
     pause: float
-    """Seconds between two looks."""
+    """Seconds between two requests."""
     _heard: float = field(default_factory=time.monotonic)
     _said: str = ""
 
     def look(self) -> Mapping[str, Any] | None:
-        """Return the object, None where the API server cannot say now, which is waited out for ten minutes.
+        """Return the object, or None if the API server does not answer now; that may last ten minutes.
 
         Raises:
-            Gone: it is there no more.
-            ApiException: the server forbids to look.
-            InputError: the server has been silent for too long.
+            Gone: the object does not exist any more.
+            ApiException: the server forbids it.
+            InputError: the server has not answered for too long.
         """
         try:
             found: Mapping[str, Any] = self.cluster.api.get_namespaced_custom_object(
@@ -71,7 +71,7 @@ class Posted:
         return found
 
     def create(self, body: Mapping[str, Any]) -> None:
-        """Create it, or find it there from a try before this one, whose answer may have got lost."""
+        """Create the object, or find it from an earlier try, whose answer may have been lost."""
         while True:
             try:
                 self.cluster.api.create_namespaced_custom_object(
@@ -87,7 +87,7 @@ class Posted:
             time.sleep(self.pause)
 
     def delete(self) -> None:
-        """Delete it, if it is there; where that cannot be done, say so."""
+        """Delete the object if it exists; if that fails, print how to delete it by hand."""
         for _ in range(_DELETE_TRIES):
             try:
                 self.cluster.api.delete_namespaced_custom_object(
@@ -105,7 +105,7 @@ class Posted:
         )
 
     def _is_there(self) -> bool:
-        """Say whether it is there to stay; one that is being deleted makes room."""
+        """Return whether the object exists and is not being deleted."""
         try:
             found = self.look()
         except Gone:
@@ -138,17 +138,17 @@ class Posted:
 
 @contextmanager
 def posted(cluster: Cluster, kind: Kind, body: Mapping[str, Any], pause: float) -> Iterator[Posted]:
-    """Create an object and delete it at the end, whatever the end; SIGTERM ends it, too.
+    """Create an object, and delete it at the end: on success, on an error, and on SIGTERM.
 
     Args:
-        cluster: where.
-        kind: what it is.
-        body: the object, with a name of its own; the same name finds the object of a try before this one.
-        pause: seconds between two looks.
+        cluster: where the object goes.
+        kind: its kind.
+        body: the object with its name; with the same name, an object from an earlier try is found.
+        pause: seconds between two requests.
 
     Raises:
-        ApiException: the cluster refuses.
-        InputError: the name is taken, or the API server is away for too long.
+        ApiException: the cluster refuses it.
+        InputError: the name is taken, or the API server has not answered for too long.
     """
     metadata = {**body["metadata"], "labels": {**body["metadata"].get("labels", {}), **LABELS}}
     ours = Posted(cluster, kind, metadata["name"], pause)
@@ -159,13 +159,13 @@ def posted(cluster: Cluster, kind: Kind, body: Mapping[str, Any], pause: float) 
         except Taken:
             raise
         except BaseException:
-            ours.delete()  # after a create without an answer as well
+            ours.delete()  # also after a create whose answer was lost
             raise
         ours.delete()
 
 
 def reason_of(error: ApiException | HTTPError) -> str:
-    """Return what the API server, or the lack of one, says of a request that failed."""
+    """Return why a request failed: the API server's reason, or that it does not answer."""
     return f"{error.status} {message_of(error)}" if isinstance(error, ApiException) else _silence(error)
 
 

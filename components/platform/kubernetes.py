@@ -1,4 +1,4 @@
-"""What every step that talks to a cluster needs: the way in, and the API server's reason in words."""
+"""Connects to a cluster, and reads the API server's reasons."""
 
 import json
 import os
@@ -12,30 +12,30 @@ from kubernetes.client.exceptions import ApiException
 from predictor.errors import InputError
 
 REQUEST_SECONDS = 30
-# An admission webhook or policy, and what is built into the API server, such as quotas and pod security.
+# The first is how admission webhooks and policies refuse; the second is how quotas and pod security do.
 _ADMISSION = re.compile(r"denied (?:the )?request: *(.+)|is forbidden: (?!User )(.+)")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster's API and the namespace to work in."""
+    """The API of a cluster, and the namespace to work in."""
 
     api: client.CustomObjectsApi
     namespace: str
 
 
 def connect(namespace: str = "", otherwise: str = "") -> Cluster:
-    """Return the cluster of the current kubeconfig, or the one this process runs in.
+    """Return the cluster of the current kubeconfig or, without one, the cluster that this process runs in.
 
     Args:
-        namespace: where to work; empty for the pod's own namespace, else the kubeconfig's, else `default`.
-        otherwise: what can be done without a cluster, for the error's end.
+        namespace: where to work; if empty, the kubeconfig's or the pod's own namespace, or `default`.
+        otherwise: the end of the error, which says what works without a cluster.
 
     Raises:
-        InputError: there is neither.
+        InputError: there is no cluster.
     """
-    # Read now: the client takes KUBECONFIG as it was when its module was loaded.
+    # Read it here: the client reads KUBECONFIG only once, when its module is imported.
     places = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     try:
         if any(Path(place).is_file() for place in places.split(os.pathsep)):
@@ -52,7 +52,7 @@ def connect(namespace: str = "", otherwise: str = "") -> Cluster:
 
 
 def message_of(error: ApiException) -> str:
-    """Return the sentence in the API server's answer, on one line, or the reason where it has none."""
+    """Return the message of the API server's answer on one line, or its reason if there is no message."""
     try:
         text = json.loads(error.body)["message"]
     except (ValueError, KeyError, TypeError):
@@ -61,9 +61,9 @@ def message_of(error: ApiException) -> str:
 
 
 def refusal_of(error: ApiException) -> str:
-    """Return the words of what refused an object at its admission; empty where the account lacks a permission.
+    """Return why admission refused an object; empty if the account lacks a permission.
 
-    Both are answered with 403.
+    The API server answers 403 in both cases.
     """
     found = _ADMISSION.search(message_of(error)) if error.status == 403 else None
     return next(filter(None, found.groups())) if found else ""

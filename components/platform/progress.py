@@ -1,26 +1,26 @@
-"""What a step tells the person who watches it: plain lines, and a progress line at most every two seconds."""
+"""Lines that a step prints for the person who watches it, and a progress line every two seconds at most."""
 
 import time
 
-# The local runner shows lines that begin with these marks; a PROGRESS line replaces the one before it on a terminal.
+# The local runner shows only lines with these marks. On a terminal, a PROGRESS line replaces the one before it.
 LINE = "▸ "
 PROGRESS = "▸… "
 
 
 def say(text: str) -> None:
-    """Print one line of the step's story."""
+    """Print one line for the person who watches."""
     print(LINE + text, flush=True)
 
 
 class Progress:
-    """A progress line with rate and time left.
+    """A progress line with the rate and the time left.
 
     Args:
         what: the name of the work, shown first.
         total: how many units there are.
         unit: what is counted, in the plural.
         every: the least number of seconds between two lines.
-        done: units that were finished before this start, which say nothing of the rate.
+        done: units that were finished before this start; they do not count for the rate.
     """
 
     def __init__(self, what: str, total: int, unit: str = "texts", every: float = 2.0, done: int = 0) -> None:
@@ -28,7 +28,7 @@ class Progress:
         self._start = self._shown = time.monotonic()
 
     def __call__(self, done: int, note: str = "") -> None:
-        """Say that `done` units are finished in all, with an optional note such as the current loss."""
+        """Report that `done` units are finished in all, with an optional note such as the current loss."""
         now = time.monotonic()
         if now - self._shown < self._every and done < self._total:
             return

@@ -1,4 +1,4 @@
-"""Folders that travel through object storage."""
+"""Copies folders and files to and from object storage, through fsspec."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ def storage_at(uri: str) -> tuple[Any, str]:
     """Return fsspec's file system for the URI, and the path in it.
 
     Raises:
-        InputError: there is no driver for such a URI, or it takes us for nobody.
+        InputError: there is no driver for such a URI, or the credentials are missing.
     """
     with _explained(uri, "reached"):
         files, base = fsspec.core.url_to_fs(uri)
@@ -54,7 +54,7 @@ def upload(folder: Path, uri: str, last: str) -> None:
     Args:
         folder: what to copy.
         uri: where to.
-        last: the file that goes last, and whole or not at all; who finds it there finds all.
+        last: the file that is written last, complete or not at all; if it is there, all others are.
 
     Raises:
         InputError: the storage cannot be written.
@@ -63,19 +63,19 @@ def upload(folder: Path, uri: str, last: str) -> None:
         files, base = fsspec.core.url_to_fs(uri)
         base = base.rstrip("/")
         if files.exists(f"{base}/{last}"):
-            files.rm_file(f"{base}/{last}")  # what is there stops being whole now
+            files.rm_file(f"{base}/{last}")  # from now on the old copy is incomplete
         files.makedirs(base, exist_ok=True)
         for file in sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / last):
             target = f"{base}/{file.relative_to(folder).as_posix()}"
             files.makedirs(target.rpartition("/")[0], exist_ok=True)
             files.put_file(str(file), target)
-        # Beside the folder: what a kill leaves must not be taken for a part of it.
+        # Beside the folder: a leftover of a killed process must not look like a part of the folder.
         with _whole(files, f"{base}/{last}", aside=f"{base}.{last}.new") as aside:
             files.put_file(str(folder / last), aside)
 
 
 def holds(uri: str, digests: Mapping[str, str]) -> bool:
-    """Say whether a folder has these files, byte for byte.
+    """Return whether a folder has these files, byte for byte.
 
     Args:
         uri: the folder.
@@ -83,7 +83,7 @@ def holds(uri: str, digests: Mapping[str, str]) -> bool:
     """
     with _explained(uri, "read"):
         files, base = fsspec.core.url_to_fs(uri)
-        files.invalidate_cache()  # some storages remember for long what there was
+        files.invalidate_cache()  # some drivers cache listings for long
         for name, digest in digests.items():
             try:
                 with files.open(f"{base.rstrip('/')}/{name}", "rb") as stream:
@@ -103,21 +103,21 @@ def names_under(uri: str) -> set[str]:
     """
     with _explained(uri, "read"):
         files, base = fsspec.core.url_to_fs(uri)
-        files.invalidate_cache()  # some storages remember for long what there was
+        files.invalidate_cache()  # some drivers cache listings for long
         return {str(file)[len(base.rstrip("/")) + 1 :] for file in files.find(base)}
 
 
 def read_text(uri: str) -> str:
-    """Return the text of one file; empty where there is none."""
+    """Return the text of one file; empty if it does not exist."""
     with _explained(uri, "read"):
         files, path = fsspec.core.url_to_fs(uri)
-        files.invalidate_cache()  # some storages remember for long that there was no such file
-        # Not its read_text, which would turn line ends into others: what is read may be known by its digest.
+        files.invalidate_cache()  # some drivers cache for long that a file is missing
+        # Not read_text, which changes line ends: the digest of the text may be known.
         return str(files.cat_file(path).decode()) if files.exists(path) else ""
 
 
 def write_text(uri: str, text: str) -> None:
-    """Write one file, whole or not at all."""
+    """Write one file, completely or not at all."""
     with _explained(uri, "written"):
         files, path = fsspec.core.url_to_fs(uri)
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -126,7 +126,7 @@ def write_text(uri: str, text: str) -> None:
 
 
 def check_writable(place: str) -> None:
-    """Write a file to a folder or URI, and take it away again.
+    """Write a file to a folder or URI, and remove it again.
 
     Raises:
         InputError: the storage cannot be written, or there is no driver for it.
@@ -140,7 +140,7 @@ def check_writable(place: str) -> None:
 
 
 def remove(uri: str) -> None:
-    """Remove all that is under the URI, if anything is."""
+    """Remove everything under the URI."""
     with _explained(uri, "written"):
         files, base = fsspec.core.url_to_fs(uri)
         if files.exists(base):
@@ -149,18 +149,18 @@ def remove(uri: str) -> None:
 
 @contextmanager
 def _whole(files: Any, path: str, aside: str) -> Iterator[str]:
-    """Yield a name to write to; what was written there takes the place of the path, unless something went wrong.
+    """Yield a name to write to; at the end the file is moved to the path, unless there was an error.
 
-    fsspec publishes a file that an error or a signal closes, cut off as it is.
+    Without this, fsspec would publish an incomplete file when an error or a signal closes it.
     """
     try:
         yield aside
         if isinstance(files, LocalFileSystem):
             os.replace(aside, path)
         else:
-            files.cp_file(aside, path)  # in object stores a copy appears at once, or not at all
+            files.cp_file(aside, path)  # in an object store a copy is atomic
     finally:
-        with suppress(Exception):  # moved, or never made; a leftover does no harm
+        with suppress(Exception):  # already moved, or never written; a leftover does no harm
             files.rm_file(aside)
 
 
@@ -170,7 +170,7 @@ def _explained(uri: str, verb: str) -> Iterator[Any]:
         yield
     except InputError:
         raise
-    except Exception as error:  # each kind of storage has exceptions of its own
+    except Exception as error:  # every driver has its own exceptions
         reason = " ".join(str(error).split())[:200]
         look = (
             "look at the address, at its credentials, and whether the fsspec driver for it is installed "

@@ -1,4 +1,4 @@
-"""How a step ends early: with one sentence that says why, and after tidying up."""
+"""How a step ends early: with one sentence that says why, and after cleaning up."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from predictor.errors import InputError
 
-# Kubernetes shows the content of /dev/termination-log in `kubectl describe pod`; the local runner names its own file.
+# `kubectl describe pod` shows the content of /dev/termination-log; the local runner sets the variable instead.
 FILE_VARIABLE = "PIGEONHOLE_TERMINATION_LOG"
 _KUBERNETES_FILE = "/dev/termination-log"
 _PR_SET_PDEATHSIG = 1
@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """End the step with exit code 2 and its sentence as termination message when the input was bad."""
+    """On bad input, end the step with exit code 2 and the sentence as its termination message."""
     try:
         yield
     except InputError as error:
@@ -33,15 +33,15 @@ def one_sentence() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, as torchrun's workers would not; on Linux only."""
+    """Let the kernel end this process when its parent ends, which torchrun's workers do not do; on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
 def termination_raises() -> Iterator[None]:
-    """Turn SIGTERM, which ends a step's pod, into SystemExit, so that the step tidies up what it leaves elsewhere."""
-    if threading.current_thread() is not threading.main_thread():  # signals arrive there only
+    """Turn SIGTERM, with which a pod is ended, into SystemExit, so that the step removes what it made elsewhere."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
         return
 

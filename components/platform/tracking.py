@@ -1,4 +1,4 @@
-"""MLflow: one run for a pipeline run, and under it a run for each step."""
+"""MLflow: one run for each pipeline run, and a nested run for each step."""
 
 import os
 import time
@@ -22,27 +22,27 @@ from predictor.errors import InputError
 
 EXPERIMENT = "pigeonhole"
 _INJECTED_VARIABLE = "MLFLOW_RUN_ID"
-# For images, where no git checkout holds the code.
+# For images, which have no git checkout.
 _COMMIT_VARIABLE = "PIGEONHOLE_GIT_COMMIT"
 _PIPELINE_TAG = "pigeonhole.pipeline_run"
 _STEP_TAG = "pigeonhole.step"
-# MLflow samples every ten seconds, and a step that ends before its second sample shows nothing.
+# MLflow samples every ten seconds by default, and shows nothing of a step that ends before the second sample.
 _SAMPLING_VARIABLE, _SAMPLING_SECONDS = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "2"
 
 
 @dataclass(frozen=True)
 class StepRun:
-    """A step's MLflow run, which is the active one, and the pipeline's run above it."""
+    """The MLflow run of a step, which is the active run, and the run of the pipeline above it."""
 
     client: MlflowClient
     run_id: str
     pipeline: str
     """The id of the pipeline's run."""
     injected: bool = False
-    """Whether the pipeline's run is somebody else's, who will end it."""
+    """Whether somebody else made the pipeline's run, and will end it."""
     of_kubeflow: bool = False
-    """Whether Kubeflow Pipelines opened the step's run. It writes the step's inputs there as parameters, in JSON, and
-    MLflow refuses a parameter with a second value."""
+    """Whether Kubeflow Pipelines made the step's run. It logs the step's inputs there as parameters, in JSON, and
+    MLflow refuses a second value for a parameter."""
 
     def headline(
         self,
@@ -50,7 +50,7 @@ class StepRun:
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Write onto the step's run, and onto the pipeline's, where runs are sorted and compared."""
+        """Log to the step's run, and to the pipeline's run, by which runs are sorted and compared."""
         now = int(time.time() * 1000)
         given = [Param(name, str(value)) for name, value in (params or {}).items()]
         measured = [Metric(name, value, now, 0) for name, value in (metrics or {}).items()]
@@ -59,7 +59,7 @@ class StepRun:
         self.client.log_batch(self.run_id, measured, [] if self.of_kubeflow else given, said)
 
     def conclude(self) -> None:
-        """End the pipeline's run too: this was its last step."""
+        """End the pipeline's run, too: this was its last step."""
         if not self.injected:
             self.client.set_terminated(self.pipeline)
 
@@ -68,22 +68,22 @@ class StepRun:
 def tracked_step(
     step: str, pipeline_run: str, tracking_uri: str = "", system_metrics: bool = True
 ) -> Iterator[StepRun]:
-    """Make a step's MLflow run the active one; a step that is tried again goes on with the run it had.
+    """Make a step's MLflow run the active one; a step that is tried again continues its earlier run.
 
-    The step's run is nested in the pipeline's. Where `MLFLOW_RUN_ID` names a run, that is the pipeline's; but where the
-    run is itself nested, it is the step's: Kubeflow Pipelines, with its MLflow plugin on, opens and injects one a task.
+    The step's run is nested in the pipeline's. If `MLFLOW_RUN_ID` names a run, that is the pipeline's. If that run is
+    itself nested, it is the step's: Kubeflow Pipelines with its MLflow plugin makes and injects one for each task.
 
     Args:
         step: the step's name.
         pipeline_run: the id of the pipeline run.
         tracking_uri: the MLflow server; empty for what `MLFLOW_TRACKING_URI` says.
-        system_metrics: log the machine's load, memory, disk and network; of no interest where the work is elsewhere.
+        system_metrics: log the machine's load, memory, disk and network; not useful if the work is done elsewhere.
 
     Raises:
         InputError: MLflow cannot be used.
     """
     client, found = _opened(pipeline_run, tracking_uri)
-    injected = bool(os.environ.get(_INJECTED_VARIABLE))  # now, since MLflow unsets it when a run ends
+    injected = bool(os.environ.get(_INJECTED_VARIABLE))  # read it here: MLflow unsets it when a run ends
     parent = found.data.tags.get(MLFLOW_PARENT_RUN_ID)
     if injected and parent:
         run = StepRun(client, found.info.run_id, parent, injected, of_kubeflow=True)
@@ -91,7 +91,7 @@ def tracked_step(
         nested = _nested(client, found, step)
         run = StepRun(client, nested.info.run_id, found.info.run_id, injected)
         if nested.info.status == "FAILED" and not injected:
-            client.update_run(run.pipeline, "RUNNING")  # the try before this one ended it
+            client.update_run(run.pipeline, "RUNNING")  # the earlier try ended it
     os.environ.setdefault(_SAMPLING_VARIABLE, _SAMPLING_SECONDS)
     try:
         with (
@@ -108,12 +108,12 @@ def tracked_step(
 
 @contextmanager
 def tracked_run(name: str, tracking_uri: str = "") -> Iterator[MlflowClient]:
-    """Make one run the active one, for as long as it takes, and yield a client.
+    """Make one run the active one inside the block, and yield a client.
 
-    The run is the one that `MLFLOW_RUN_ID` names, else the one opened before under this name, else a new one.
+    The run is the one that `MLFLOW_RUN_ID` names, or an earlier one of this name, or a new one.
 
     Args:
-        name: what the run is known by.
+        name: the name of the run.
         tracking_uri: the MLflow server; empty for what `MLFLOW_TRACKING_URI` says.
 
     Raises:
@@ -125,14 +125,14 @@ def tracked_run(name: str, tracking_uri: str = "") -> Iterator[MlflowClient]:
 
 
 def check_tracking(model: str, tracking_uri: str = "") -> None:
-    """Make sure that MLflow can be used, and takes the name of a registered model.
+    """Check that MLflow can be used, and that it accepts the name of a registered model.
 
     Args:
         model: the name.
         tracking_uri: the MLflow server; empty for what `MLFLOW_TRACKING_URI` says.
 
     Raises:
-        InputError: it cannot, or does not.
+        InputError: it cannot be used, or refuses the name.
     """
     client = _client(tracking_uri)
     with _explained():
@@ -193,7 +193,7 @@ def _nested(client: MlflowClient, parent: Run, step: str) -> Run:
 
 
 def _commit() -> dict[str, str]:
-    """Return the tag for the commit of this code, which neither the image nor a checkout may know."""
+    """Return the tag with the commit of this code; empty if neither the image nor a checkout has it."""
     commit = os.environ.get(_COMMIT_VARIABLE) or get_git_commit(__file__)
     return {MLFLOW_GIT_COMMIT: commit} if commit else {}
 
@@ -205,7 +205,7 @@ def _experiment(client: MlflowClient) -> Experiment:
         try:
             client.create_experiment(name, artifact_location=_beside_database())
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another first run was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process made it meanwhile
                 raise
         experiment = client.get_experiment_by_name(name)
     assert experiment is not None
@@ -213,7 +213,7 @@ def _experiment(client: MlflowClient) -> Experiment:
 
 
 def _beside_database() -> str | None:
-    """With a local database keep artifacts in a folder beside it, not in whatever folder the step runs in."""
+    """With a local database, return a folder beside it for artifacts, not one in the current folder."""
     uri = urlparse(mlflow.get_tracking_uri())
     if uri.scheme != "sqlite":
         return None

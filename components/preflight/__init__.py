@@ -1,1 +1,1 @@
-"""Preflight: what later steps would refuse is refused before anything takes long."""
+"""Preflight: refuses at once what a later step would refuse."""

@@ -1,4 +1,4 @@
-"""Checking all that a run was given, so that hours of training do not end at a name that MLflow refuses."""
+"""Checks all parameters of a run first, so that hours of training do not end with a name that MLflow refuses."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from components.training.recipe import Recipe, training_rows
 from predictor.errors import InputError, Unavailable
 
 _TOKENS = range(8, 513)
-# RFC 1035, as KServe has it.
+# RFC 1035, which KServe requires.
 _SERVICE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pipeline run was given; the fields are the pipeline's parameters."""
+    """The parameters of a pipeline run, by their names."""
 
     name: str
     bundle_root: str
@@ -38,7 +38,7 @@ class Plan:
 
 
 def check(plan: Plan) -> None:
-    """Refuse what a later step would refuse; the storage and MLflow are tried out.
+    """Refuse what a later step would refuse, and try out the storage and MLflow.
 
     Raises:
         InputError: one sentence says what is wrong.
@@ -49,7 +49,7 @@ def check(plan: Plan) -> None:
     if plan.max_length not in _TOKENS:
         raise InputError(f"max_length is {plan.max_length}: give a number of tokens from 8 to 512")
     Recipe(epochs=1).assigned({name: str(value) for name, value in plan.hyperparameters.items()})
-    if not is_on_hub(plan.backbone):  # from there it is fetched once, by the step that trains
+    if not is_on_hub(plan.backbone):  # the step that trains downloads it
         resolve_backbone(plan.backbone)
     if plan.num_nodes < 1 or (plan.num_nodes > 1 and not is_remote(plan.checkpoint_root)):
         raise InputError(

@@ -32,14 +32,14 @@ def check(
         bundle_root: folder or object storage URI that will hold the bundle.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
         profile: fast or full.
-        backbone: the encoder; one on a hub is not fetched here.
+        backbone: the encoder; one on a hub is not downloaded here.
         min_accuracy: the least test accuracy that passes the gate, a share of 1.
         max_length: tokens a text is cut at.
         experiment: a Katib Experiment as YAML, or empty.
         hyperparameters: values by name, numbers as text.
         checkpoint_root: folder or object storage URI for checkpoints; empty for none.
         num_nodes: machines that fine-tune together.
-        service: the InferenceService that is to serve the bundle; empty to roll nothing out.
+        service: the InferenceService that gets the bundle; empty for no rollout.
         namespace: where the service is; empty for the step's own.
         prometheus: address of the Prometheus that a rollout is judged by.
         rollout: how a canary is judged, by name.

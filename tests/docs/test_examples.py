@@ -1,0 +1,101 @@
+"""The examples work: the client against a server, the task's rows and service, the overlay."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.data.prepare import prepare
+from components.data.sources import collect
+from tests.conftest import ROOT
+from tests.docs.pages import blocks
+from tests.docs.shell import heredocs
+from tests.fakes.kserve import Object, workloads
+from tests.fakes.pod_security import violations
+
+EXAMPLES = ROOT / "examples"
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """Speaks V2 REST and calls every text a question."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        count = len(asked["inputs"][0]["data"])
+        outputs = [
+            {"name": "label", "datatype": "BYTES", "shape": [count], "data": ["question"] * count},
+            {"name": "confidence", "datatype": "FP32", "shape": [count], "data": [0.5] * count},
+        ]
+        body = json.dumps({"model_name": "classifier", "model_version": "0123456789ab", "outputs": outputs}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+
+
+def test_the_client_labels_each_line(server: str) -> None:
+    texts = [f"text {number}" for number in range(70)]  # more than one batch
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "client.py", server], input="\n".join(texts), capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"question\t0.500\t{text}" for text in texts]
+
+
+def test_the_tasks_rows_can_be_trained_on() -> None:
+    dataset = prepare(collect(str(EXAMPLES / "own_task/data")), seed=42)
+    assert dataset.labels == ["billing", "bug", "question"]
+    assert len(dataset.test) == 15
+    assert not dataset.report["rejected"] and not dataset.report["duplicates"]["removed from train"]
+
+
+def test_the_overlay_adds_the_task_to_ours() -> None:
+    objects = _rendered(EXAMPLES / "overlay")
+    made = {workload.name: workload for workload in workloads(objects)}
+    assert set(made) == {"news", "tickets"}
+    assert {w.container["image"].partition(":")[0] for w in made.values()} == {
+        "registry.example.com/pigeonhole/predictor"
+    }
+    assert all(violations(workload.pod) == [] for workload in made.values())
+    # What is the same for all tasks is the same in the example.
+    ours, example = (dict(made[name].service["spec"]["predictor"]) for name in ("news", "tickets"))
+    del ours["topologySpreadConstraints"]
+    ours["model"] = {**ours["model"], "storageUri": example["model"]["storageUri"]}
+    assert example == ours
+
+
+def test_the_overlay_in_the_documents_renders(tmp_path: Path) -> None:
+    (body,) = [body for block in blocks("sh") for body in heredocs(block.text)]
+    (tmp_path / "kustomization.yaml").write_text(body.replace("path/to/pigeonhole", os.path.relpath(ROOT, tmp_path)))
+    made = {workload.name: workload.service for workload in workloads(_rendered(tmp_path))}
+    assert made["news"]["spec"]["predictor"]["model"]["storageUri"] == "s3://models/news/4f1d2c3b5a69"
+    assert made["news"]["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
+
+
+def _rendered(folder: Path) -> list[Object]:
+    try:
+        done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("kubectl is not installed: it brings the kustomize that renders")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return list(yaml.safe_load_all(done.stdout))
