@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipelines.cli import rollout
+from pipelines.cli import rollout, workers
 from pipelines.cli.kubeflow import SCHEDULE, SUBMIT, schedule, submit
 from predictor.errors import InputError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(workers.app)
 
 _RUN = """Train a classifier on this machine.
 
