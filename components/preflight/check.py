@@ -48,7 +48,7 @@ def check(plan: Plan) -> None:
         raise InputError(f"min_accuracy is {plan.min_accuracy:g}: give a share of 1, such as 0.9")
     if plan.max_length not in _TOKENS:
         raise InputError(f"max_length is {plan.max_length}: give a number of tokens from 8 to 512")
-    Recipe(epochs=1).assigned({name: str(value) for name, value in plan.hyperparameters.items()})
+    Recipe(epochs=1).with_hyperparameters({name: str(value) for name, value in plan.hyperparameters.items()})
     if not is_on_hub(plan.backbone):  # the step that trains downloads it
         resolve_backbone(plan.backbone)
     if plan.num_nodes < 1 or (plan.num_nodes > 1 and not is_remote(plan.checkpoint_root)):

@@ -53,6 +53,6 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except Exception as error:  # offline, gated and missing are different trees of exceptions
         raise InputError(
-            f"backbone {name} cannot be had from the hub ({type(error).__name__}): check the name and the network, "
-            f"or use --backbone {EMBEDDED} or a local folder"
+            f"backbone {name} cannot be downloaded from the hub ({type(error).__name__}): check the name and the "
+            f"network, or use --backbone {EMBEDDED} or a local folder"
         ) from error

@@ -1,4 +1,4 @@
-"""The linear baseline: TF-IDF and a linear SVM. What a transformer has to beat to be worth its cost."""
+"""The linear baseline, TF-IDF and a linear SVM, which a transformer has to beat to be worth its cost."""
 
 import json
 import math
@@ -20,17 +20,17 @@ from predictor.model.text import Cleaning, clean
 
 RESULT_FILE = "baseline.json"
 PREDICTIONS_FILE = "predictions.parquet"
-# Above this many characters between two spaces a language writes no spaces between words.
-_LONGEST_WORD = 12.0
-# Weights, or scores, that are held at a time, 256 MB of them: four classes of three million features take less.
-_WEIGHTS = 32_000_000
-# What stands for the classes that are fitted at another time.
+# With more characters between spaces on average, a language is taken to write no spaces between words.
+_MAX_MEAN_WORD = 12.0
+# Weights, or scores, that are in memory at once, 256 MB: four classes of three million features take less.
+_MAX_WEIGHTS = 32_000_000
+# The class that stands for all classes outside the current block.
 _OTHERS = -1
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """How the baseline did: accuracies as shares of 1, its features in words."""
+    """The baseline's result: accuracies as shares of 1, its features in words."""
 
     features: str
     train_rows: int
@@ -46,16 +46,16 @@ def train_baseline(dataset: Dataset, out: Path, max_rows: int, seed: int) -> Bas
     Args:
         dataset: the prepared data.
         out: folder to write `baseline.json` and `predictions.parquet` (columns `id`, `label`) into.
-        max_rows: as many rows as the model it is compared with gets.
+        max_rows: the number of rows that the model it is compared with gets.
         seed: fixes the sample and the solver.
     """
     train = dataset.train.sample(max_rows, seed)
     texts = _lowered(train.texts)
-    spaced = sum(map(len, texts)) / max(1, sum(text.count(" ") + 1 for text in texts)) <= _LONGEST_WORD
+    spaced = sum(map(len, texts)) / max(1, sum(text.count(" ") + 1 for text in texts)) <= _MAX_MEAN_WORD
     features = _features(spaced)
-    learnt = features.fit_transform(texts)
-    asked = [features.transform(_lowered(split.texts)) for split in (dataset.validation, dataset.test)]
-    validation, test = _answers(learnt, np.array(train.labels, dtype=object), asked, seed)
+    matrix = features.fit_transform(texts)
+    splits = [features.transform(_lowered(split.texts)) for split in (dataset.validation, dataset.test)]
+    validation, test = _predictions(matrix, np.array(train.labels, dtype=object), splits, seed)
     result = Baseline(
         features="word 1-2 grams" if spaced else "character 1-3 grams",
         train_rows=len(train),
@@ -92,28 +92,28 @@ def _features(spaced: bool) -> TfidfVectorizer:
     return TfidfVectorizer(analyzer="char", lowercase=False, ngram_range=(1, 3), sublinear_tf=True)
 
 
-def _answers(learnt: Any, labels: NDArray[Any], asked: list[Any], seed: int) -> list[NDArray[Any]]:
-    """Fit a linear SVM that tells each class from all others, and answer.
+def _predictions(train: Any, labels: NDArray[Any], splits: list[Any], seed: int) -> list[NDArray[Any]]:
+    """Fit a one-against-all linear SVM and return its predictions.
 
-    Classes are fitted some at a time, the others being one class meanwhile: the weights of all, a dense matrix of
+    Classes are fitted in blocks, with all other classes merged into one: the weights of all classes, a dense matrix of
     features and classes, may not fit into memory.
 
     Args:
-        learnt: the training rows, a sparse matrix of shape (rows, features).
-        labels: theirs.
-        asked: sparse matrices of rows to answer.
+        train: the training rows, a sparse matrix of shape (rows, features).
+        labels: of the training rows.
+        splits: sparse matrices of rows to predict.
         seed: fixes the solver.
 
     Returns:
-        The labels of each matrix's rows.
+        The predicted labels of each matrix's rows.
     """
     names, numbers = np.unique(labels, return_inverse=True)
-    best = [np.full(rows.shape[0], -np.inf) for rows in asked]
-    answers = [np.zeros(rows.shape[0], dtype=np.int64) for rows in asked]
-    at_once = max(1, _WEIGHTS // max(learnt.shape[1], *(rows.shape[0] for rows in asked)))
+    best = [np.full(rows.shape[0], -np.inf) for rows in splits]
+    answers = [np.zeros(rows.shape[0], dtype=np.int64) for rows in splits]
+    at_once = max(1, _MAX_WEIGHTS // max(train.shape[1], *(rows.shape[0] for rows in splits)))
     for block in np.array_split(np.arange(len(names)), math.ceil(len(names) / at_once)):
-        model = LinearSVC(C=0.5, random_state=seed).fit(learnt, np.where(np.isin(numbers, block), numbers, _OTHERS))
-        for rows, so_far, answer in zip(asked, best, answers, strict=True):
+        model = LinearSVC(C=0.5, random_state=seed).fit(train, np.where(np.isin(numbers, block), numbers, _OTHERS))
+        for rows, so_far, answer in zip(splits, best, answers, strict=True):
             scores = model.decision_function(rows)
             if scores.ndim == 1:  # of two classes sklearn scores the second against the first
                 scores = np.stack([-scores, scores], axis=1)

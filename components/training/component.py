@@ -88,53 +88,32 @@ def fine_tune(
     Returns:
         The best validation accuracy, a share of 1.
     """
-    import json
-    from dataclasses import asdict
     from pathlib import Path
 
-    from components.data.dataset import Dataset
-    from components.platform.progress import say
     from components.platform.termination import one_sentence
     from components.platform.tracking import log_epoch, tracked_step
-    from components.training.backbone import resolve_backbone
-    from components.training.few_shot.head import fit_head
-    from components.training.fine_tuning.fine_tune import fine_tune
-    from components.training.recipe import choose_method, recipe_for, training_rows
+    from components.training.job import TrainingJob
 
     here = num_nodes == 1
     with one_sentence(), tracked_step("fine-tune", pipeline_run, mlflow_tracking_uri, system_metrics=here) as step:
-        data = Dataset.load(Path(dataset.path))
-        train = data.train.sample(training_rows(profile), seed)
-        assigned = {name: str(value) for name, value in hyperparameters.items()}
-        method, why = choose_method(train.labels, assigned)
-        say(why)
-        recipe = recipe_for(profile, len(train), max_length, method).assigned(assigned)
-        folder = resolve_backbone(backbone)
-        step.headline(
-            {**asdict(recipe), "profile": profile, "backbone": backbone, "seed": seed, "train_rows": len(train)}
-        )
+        values = {name: str(value) for name, value in hyperparameters.items()}
+        job = TrainingJob(dataset.path, backbone, profile, max_length, seed, values, checkpoint_root)
+        loaded = job.load(method=None)
+        step.headline(loaded.parameters)
         out = Path(checkpoint.path)
-        if method != "full":
-            history = fit_head(folder, train, data.validation, data.labels, recipe, out, seed, log_epoch)
-        elif here:
-            history = fine_tune(
-                folder, train, data.validation, data.labels, recipe, out, seed, log_epoch, checkpoint_root
-            )
+        if here or loaded.recipe.method != "full":
+            history = loaded.train_model(out, log_epoch)
         else:
             from components.training.distributed.trainjob import Machines, train_on_cluster
 
-            options = {
-                "backbone": backbone, "profile": profile, "max-length": str(max_length), "seed": str(seed),
-                "checkpoints": checkpoint_root, "hyperparameters": json.dumps(assigned),
-            }  # fmt: skip
-            history = train_on_cluster(Machines(num_nodes), Path(dataset.path), out, pipeline_run, options)
+            history = train_on_cluster(Machines(num_nodes), job, out, pipeline_run)
             for row in history:
                 log_epoch(row)
         best = max(history, key=lambda row: row.rank)
         step.headline(metrics={"best_validation_accuracy": best.validation_accuracy})
     metrics.log_metric("validation_accuracy", best.validation_accuracy)
     metrics.log_metric("texts_per_second", best.texts_per_second)
-    checkpoint.metadata.update(backbone=backbone, epoch=best.epoch, classes=len(data.labels))
+    checkpoint.metadata.update(backbone=backbone, epoch=best.epoch, classes=len(loaded.dataset.labels))
     return best.validation_accuracy
 
 

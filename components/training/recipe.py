@@ -1,4 +1,4 @@
-"""How to fine-tune, and how much: `fast` for a first answer, `full` for the best model."""
+"""The recipe of a training: method, hyper-parameters and amount; `fast` for a first model, `full` for the best."""
 
 import json
 import math
@@ -14,18 +14,18 @@ from predictor.errors import InputError
 HISTORY_FILE = "training.json"
 PROFILES = ("fast", "full")
 
-# `fast` sees each of at most this many rows once: minutes on two cores.
+# `fast` takes at most this many rows, and of so many each once: minutes on two cores.
 FAST_ROWS = 24_000
-# Little data is seen more often, until about this many texts have been seen in all.
+# Fewer rows are seen several times, until about this many texts have been seen in all.
 _FAST_TEXTS = 5_400
 _FULL_TEXTS = 24_000
 
 Method = Literal["few-shot", "frozen", "full"]
-# Labels a class below which each method is left for the next; see the README for what was measured.
-FEW_LABELS = 32
-FULL_LABELS = 100
-# A contrastive step has so many classes: of more, each would come up a few times only, and the steps take minutes.
-FEW_CLASSES = 80
+# Labels a class from which on the next method is used; the README has the measurements.
+FEW_SHOT_LABELS = 32
+FINE_TUNING_LABELS = 100
+# The most classes for contrastive training: of more, each would be in a few steps only, and the steps take minutes.
+FEW_SHOT_CLASSES = 80
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Recipe:
 
     epochs: int
     method: Method = "full"
-    """`few-shot`: contrastive steps, then a head; `frozen`: a head alone; `full`: everything is fine-tuned."""
+    """`few-shot`: contrastive steps, then a head; `frozen`: only a head; `full`: all weights are fine-tuned."""
     learning_rate: float = 1.2e-4
     weight_decay: float = 0.01
     warmup: float = 0.06
@@ -48,11 +48,11 @@ class Recipe:
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
     balance_classes: bool = False
-    """Weigh each class by the inverse of its share, so that rare classes count as much as common ones."""
+    """Weight each class by the inverse of its share, so that rare classes count as much as common ones."""
     patience: int = 0
     """Stop after this many epochs without a better validation accuracy; 0 never stops early."""
 
-    def assigned(self, values: Mapping[str, str]) -> "Recipe":
+    def with_hyperparameters(self, values: Mapping[str, str]) -> "Recipe":
         """Return the recipe with hyper-parameters set by name, as Katib assigns them.
 
         Args:
@@ -104,7 +104,7 @@ def read_assignments(file: Path) -> dict[str, str]:
         raise InputError(f"--hyperparameters {file} holds none: give the JSON that pigeonhole tune prints")
     values = {str(name): str(value) for name, value in found.items()}
     try:
-        Recipe(epochs=1).assigned(values)
+        Recipe(epochs=1).with_hyperparameters(values)
     except InputError as error:
         raise InputError(f"--hyperparameters {file}: {error}") from None
     return values
@@ -121,11 +121,11 @@ class Epoch:
     seconds: float
     texts_per_second: float
     every_class_answered: bool = True
-    """Whether each class of the validation split was answered at least once there."""
+    """Whether each class of the validation split was predicted at least once."""
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """What the best epoch has most of: the gate refuses a model that never answers one of its classes."""
+        """What epochs are compared by: the gate refuses a model that never predicts one of its classes."""
         return self.every_class_answered, self.validation_accuracy
 
 
@@ -150,20 +150,24 @@ def recipe_for(profile: str, rows: int, max_length: int, method: Method = "full"
     return Recipe(epochs=epochs, learning_rate=8e-5, label_smoothing=0.05, max_length=max_length)
 
 
-def choose_method(labels: Sequence[str], asked: Mapping[str, str]) -> tuple[Method, str]:
+def choose_method(labels: Sequence[str], hyperparameters: Mapping[str, str]) -> tuple[Method, str]:
     """Return how to train on rows with these labels, and why in words.
 
     Args:
         labels: the label of each training row.
-        asked: hyper-parameters that were set by name: they are those of fine-tuning, so they choose it.
+        hyperparameters: those set by name; all are of fine-tuning, so with any of them that is the method.
     """
-    typical = round(median(Counter(labels).values()))
-    if asked:
+    counts = Counter(labels)
+    typical, classes = round(median(counts.values())), len(counts)
+    if hyperparameters:
         return "full", "fine-tuning, since its hyper-parameters were given"
-    if typical < FEW_LABELS and len(set(labels)) <= FEW_CLASSES:
-        return "few-shot", f"contrastive few-shot, since {typical} labels a class are fewer than {FEW_LABELS}"
-    if typical < FEW_LABELS:
-        return "frozen", f"a head on frozen embeddings, since {len(set(labels)):,} classes are more than {FEW_CLASSES}"
-    if typical < FULL_LABELS:
-        return "frozen", f"a head on frozen embeddings, since {typical} labels a class are fewer than {FULL_LABELS}"
+    if typical < FEW_SHOT_LABELS and classes <= FEW_SHOT_CLASSES:
+        return "few-shot", f"contrastive few-shot, since {typical} labels a class are fewer than {FEW_SHOT_LABELS}"
+    if typical < FEW_SHOT_LABELS:
+        return "frozen", f"a head on frozen embeddings, since {classes:,} classes are more than {FEW_SHOT_CLASSES}"
+    if typical < FINE_TUNING_LABELS:
+        return (
+            "frozen",
+            f"a head on frozen embeddings, since {typical} labels a class are fewer than {FINE_TUNING_LABELS}",
+        )
     return "full", f"fine-tuning, since {typical:,} labels a class are enough for it"

@@ -51,17 +51,13 @@ def tune(
     from components.platform.progress import say
     from components.platform.termination import one_sentence
     from components.platform.tracking import tracked_step
-    from components.tuning.katib import namespace_of, search_on_cluster, with_data
+    from components.training.job import TrainingJob
+    from components.tuning.katib import namespace_of, search_on_cluster, with_options
     from components.tuning.validation import parse_experiment
 
     with one_sentence(), tracked_step("tune", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
-        values = {
-            "--profile": profile,
-            "--backbone": backbone,
-            "--max-length": str(max_length),
-            "--seed": str(seed),
-        }
-        document = with_data(parse_experiment(experiment), dataset.uri, values)
+        job = TrainingJob(dataset.uri, backbone, profile, max_length, seed)
+        document = with_options(parse_experiment(experiment), job.to_options())
         cluster = connect(namespace or namespace_of(document))
         outcome = search_on_cluster(cluster, document, timeout_seconds, run=pipeline_run)
         mlflow.log_params(outcome.assignments)

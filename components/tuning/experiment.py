@@ -1,4 +1,4 @@
-"""What a Katib Experiment says, as far as a search needs it; `checking` makes it from the file."""
+"""A Katib Experiment, as far as a search needs it; `validation` reads it from the file."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^}]*)\}")
-# What may change between two runs of one search: how long it goes on and how wide.
+# What may change between two runs of the same search.
 _BUDGET = ("maxTrialCount", "parallelTrialCount", "maxFailedTrialCount")
 
 
@@ -48,14 +48,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Objective:
-    """What the search wants: a metric that a trial prints, large or small."""
+    """What the search optimises: a metric that the trials print, to be maximised or minimised."""
 
     metric: str
     maximize: bool
     goal: float | None
     additional: tuple[str, ...]
     strategies: Mapping[str, str]
-    """For each metric which of its values counts: max, min or latest."""
+    """For each metric which of its printed values is taken: max, min or latest."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class Objective:
         return (self.metric, *self.additional)
 
     def value(self, metric: str, printed: Sequence[float]) -> float:
-        """Return the one of the printed values that counts."""
+        """Return the printed value that the metric's strategy takes."""
         strategy = self.strategies[metric]
         if strategy == "latest":
             return printed[-1]
@@ -74,26 +74,27 @@ class Objective:
         return one > other if self.maximize else one < other
 
     def reached(self, value: float) -> bool:
-        """Say whether the goal, where there is one, is met."""
+        """Say whether there is a goal and the value reaches it."""
         return self.goal is not None and not self.better(self.goal, value)
 
 
 @dataclass(frozen=True)
-class MedianStop:
-    """Early stopping: a trial that is behind the median of the finished ones after some steps is ended.
+class MedianStopping:
+    """Early stopping of a trial that is behind the median of the finished trials after `start_step` values.
 
-    As in Katib the bar is set when a trial starts and compared once, at `start_step`, with the trial's best value so
-    far. Katib 0.19 takes the mean of the finished trials' averages, although it calls it median; here it is the median.
+    As in Katib the threshold is set when a trial starts, and compared once, at `start_step`, with the trial's best
+    value so far. Katib 0.19 calls it the median, but takes the mean of the finished trials' averages; here it is the
+    median.
     """
 
     min_trials_required: int = 3
     start_step: int = 4
 
-    def bar(self, succeeded: Sequence[Sequence[float]]) -> float | None:
-        """Return what a new trial has to reach, None while too few trials have succeeded.
+    def threshold(self, succeeded: Sequence[Sequence[float]]) -> float | None:
+        """Return the value that a new trial has to reach, None while too few trials have succeeded.
 
         Args:
-            succeeded: for each trial that succeeded what it printed for the objective, in order.
+            succeeded: for each succeeded trial the values it printed for the objective, in order.
         """
         if len(succeeded) < self.min_trials_required:
             return None
@@ -102,27 +103,27 @@ class MedianStop:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A search: its objective, its space, how to draw from it, and the command that tries one point."""
+    """A search: its objective, its space, the algorithm that samples it, and the command of a trial."""
 
     name: str
     objective: Objective
     algorithm: str
     settings: Mapping[str, str]
     parameters: tuple[Parameter, ...]
-    early_stopping: MedianStop | None
+    early_stopping: MedianStopping | None
     parallel: int
-    most_trials: int
-    most_failed: int | None
+    max_trials: int
+    max_failed: int | None
     command: tuple[str, ...]
     references: Mapping[str, str]
-    """From the name of each trial parameter to the search parameter it stands for."""
+    """From the name of each trial parameter to the search parameter that it refers to."""
     metric_formats: tuple[str, ...]
     document: Mapping[str, Any]
     """The file's content as it was read."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that decides what is searched: the spec without its budget."""
+        """SHA-256 of the spec without its budget, which identifies the search."""
         spec = {name: value for name, value in self.document["spec"].items() if name not in _BUDGET}
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
 
@@ -143,8 +144,8 @@ class Experiment:
     def with_arguments(self, values: Mapping[str, str]) -> dict[str, Any]:
         """Return the document with other values after flags of the trial's command.
 
-        The file holds a command that runs as it is; a pipeline or the command line says which data and backbone. A
-        flag that the command lacks is left out: the trial need not be ours.
+        The command in the file runs as it is; a pipeline or the command line replaces data, backbone and so on. Flags
+        that the command lacks are ignored, since a trial may be another program than ours.
 
         Args:
             values: from flag, such as `--data`, to its value; empty values are left as the file has them.
@@ -164,7 +165,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended, on whichever machine."""
+    """How a search ended, on one machine or on a cluster."""
 
     succeeded: bool
     reason: str
@@ -176,7 +177,7 @@ class Outcome:
 
 
 def primary_container(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the container of a trial's Job whose output is read.
+    """Return the container of the trial template whose output has the metrics.
 
     Raises:
         KeyError: the template has none of that name.

@@ -1,4 +1,4 @@
-"""What a search has done so far, in one file that survives a kill at any moment."""
+"""The journal of a search: a file from which a search that was killed at any moment goes on."""
 
 import json
 import os
@@ -20,9 +20,9 @@ class Trial:
     number: int
     assignments: dict[str, str]
     state: str
-    """succeeded; stopped, because it was behind the others; or failed."""
+    """succeeded, stopped (early, behind the others) or failed."""
     printed: dict[str, list[float]]
-    """For each metric what the trial printed, in order."""
+    """The values that the trial printed for each metric, in order."""
     seconds: float
     reason: str = ""
     """The last line a failed trial printed."""
@@ -30,31 +30,31 @@ class Trial:
 
 @dataclass
 class Journal:
-    """The trials of a search: a line when one starts, a line when it ends."""
+    """The trials of a search; the file has a line for each start and each end."""
 
     file: Path
     ended: list[Trial] = field(default_factory=list)
     """In the order they ended."""
     open: dict[int, dict[str, str]] = field(default_factory=dict)
-    """Assignments of trials that started and did not end: running ones, or, after a kill, those to run again."""
+    """Assignments of trials that have started and not ended: those that run, or, after a kill, those to run again."""
 
     @property
     def next_number(self) -> int:
-        """The number of the first trial that never started."""
+        """The number of the next trial."""
         return max([-1, *self.open, *(trial.number for trial in self.ended)]) + 1
 
     def start(self, number: int, assignments: dict[str, str]) -> None:
-        """Note that a trial starts."""
+        """Record that a trial starts."""
         if self.open.get(number) != assignments:
             self._append({"start": {"number": number, "assignments": assignments}})
         self.open[number] = assignments
 
     def end(self, trial: Trial) -> None:
-        """Note how a trial ended."""
+        """Record how a trial ended."""
         self._append({"end": asdict(trial)})
-        self._take({"end": asdict(trial)})
+        self._apply({"end": asdict(trial)})
 
-    def _take(self, line: Mapping[str, Any]) -> None:
+    def _apply(self, line: Mapping[str, Any]) -> None:
         if "start" in line:
             self.open[line["start"]["number"]] = line["start"]["assignments"]
         elif "end" in line:
@@ -70,11 +70,11 @@ class Journal:
 
 
 def open_journal(folder: Path, identity: Mapping[str, str]) -> Journal:
-    """Open a folder's journal, or begin one; the caller sees to it that nobody else writes there meanwhile.
+    """Open the journal in a folder, or begin one; the caller holds the folder's lock.
 
     Args:
         folder: the search's folder; made where it is missing.
-        identity: what the search is about, from a word such as `data` to what tells two apart.
+        identity: digests that identify the search, by name, such as `data`.
 
     Raises:
         InputError: the folder holds another search, or cannot be written.
@@ -86,7 +86,7 @@ def open_journal(folder: Path, identity: Mapping[str, str]) -> Journal:
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written ({error.strerror}): choose another folder") from error
     journal = Journal(file)
-    lines = _whole_lines(file)
+    lines = _complete_lines(file)
     if not lines:
         journal._append({"search": dict(identity)})
     for number, line in enumerate(lines):
@@ -94,7 +94,7 @@ def open_journal(folder: Path, identity: Mapping[str, str]) -> Journal:
             content = json.loads(line)
             if number == 0:
                 _check_identity(content["search"], identity, folder)
-            journal._take(content)
+            journal._apply(content)
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
@@ -104,13 +104,13 @@ def open_journal(folder: Path, identity: Mapping[str, str]) -> Journal:
     return journal
 
 
-def _whole_lines(file: Path) -> list[str]:
-    """Return the lines, and cut off a last one that a kill left half written."""
+def _complete_lines(file: Path) -> list[str]:
+    """Return the complete lines, and truncate the file after them: a kill may leave half a line."""
     content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(file, whole)
-    return content[:whole].decode("utf-8", "replace").splitlines()
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        os.truncate(file, complete)
+    return content[:complete].decode("utf-8", "replace").splitlines()
 
 
 def _check_identity(found: Mapping[str, str], wanted: Mapping[str, str], folder: Path) -> None:

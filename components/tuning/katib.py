@@ -1,4 +1,4 @@
-"""The search on a cluster: Katib is handed the Experiment, followed, asked for the best trial, and tidied up."""
+"""The search on a cluster: posts the Experiment to Katib, waits for it, reads the best trial and deletes it."""
 
 import hashlib
 import json
@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError
 from components.platform.custom_objects import Gone, Kind, Posted, posted
 from components.platform.kubernetes import REQUEST_SECONDS, Cluster, message_of, refusal_of
 from components.platform.progress import say
+from components.platform.storage import is_remote
 from components.tuning.experiment import Experiment, Outcome, primary_container
 from components.tuning.validation import check_experiment
 from predictor.errors import InputError
@@ -23,8 +24,8 @@ from predictor.errors import InputError
 _GROUP, _PLURAL = "kubeflow.org", "experiments"
 _KIND = Kind("Katib experiment", _GROUP, "v1beta1", _PLURAL)
 _DATA_VOLUME = "dataset"
-_STANDARD = "pod-security.kubernetes.io/enforce"
-# From the names in an Experiment's status to ours.
+_POD_SECURITY_LABEL = "pod-security.kubernetes.io/enforce"
+# The fields of an Experiment's status that are added up for each of our counts.
 _COUNTS = {
     "succeeded": ("trialsSucceeded",),
     "stopped": ("trialsEarlyStopped",),
@@ -33,28 +34,27 @@ _COUNTS = {
 
 
 class SearchFailed(InputError):
-    """Katib took the search, and nothing came of it."""
+    """Katib accepted the search, and it ended without a result."""
 
 
-def with_data(experiment: Experiment, data: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the Experiment's document, reading other data with other arguments.
+def with_options(experiment: Experiment, options: Mapping[str, str]) -> dict[str, Any]:
+    """Return the Experiment's document with other options of the trial's command.
 
-    Data in object storage needs no volume: the template's is taken out, since a pod whose claim does not exist waits
-    for ever.
+    Data in object storage needs no volume, so the template's is removed: a pod whose claim does not exist never starts.
 
     Args:
         experiment: the search.
-        data: address or mounted folder of the dataset artifact; empty for what the file has.
-        values: from flag of the trial's command to its value.
+        options: from flag to value; empty values are left as the file has them. `--data` is the address or mounted
+            folder of the dataset artifact.
 
     Raises:
-        InputError: white space in a value: Katib's metrics collector joins the command to one line for a shell.
+        InputError: white space in a value, since Katib's metrics collector joins the command to one line for a shell.
     """
-    for flag, value in {**values, "--data": data}.items():
+    for flag, value in options.items():
         if value and value.split() != [value]:
             raise InputError(f"{flag} '{value}' has white space, which Katib does not keep together: rename it")
-    document = experiment.with_arguments({**values, "--data": data})
-    if "://" in data:
+    document = experiment.with_arguments(options)
+    if is_remote(options.get("--data", "")):
         pod = document["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
         container = primary_container(document)
         for holder, key in ((pod, "volumes"), (container, "volumeMounts")):
@@ -74,37 +74,37 @@ def search_on_cluster(
 
     Args:
         cluster: where.
-        document: the Experiment; its name gets a suffix of its own.
+        document: the Experiment; its name gets a unique suffix.
         timeout: the most seconds to wait.
-        interval: seconds between two looks.
-        run: id of the pipeline run; a step that is tried again finds the search that it posted before. Empty for one
-            that nobody goes on with.
+        interval: seconds between two requests.
+        run: id of the pipeline run, by which a step that is tried again finds the search that it posted before; empty
+            for a search that cannot be continued.
 
     Raises:
         InputError: the cluster refuses, has no Katib, or would refuse Katib's own pods in the namespace.
-        SearchFailed: Katib says that the search failed, no trial told the objective, or the time is up.
+        SearchFailed: Katib says that the search failed, no trial reported the objective, or the time is up.
     """
     experiment = check_experiment(document)
-    _check_standard(cluster, experiment)
+    _check_pod_security(cluster, experiment)
     body = deepcopy(dict(document))
     identity = json.dumps([run or uuid.uuid4().hex, body], sort_keys=True)
     name = f"{experiment.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
     body["metadata"] = {**body["metadata"], "name": name, "namespace": cluster.namespace}
     try:
-        with _explained(cluster), posted(cluster, _KIND, body, interval) as search:
-            say(f"{search}, at most {experiment.most_trials} trials")
-            return _followed(search, experiment, time.monotonic() + timeout, timeout)
+        with _clear_errors(cluster), posted(cluster, _KIND, body, interval) as search:
+            say(f"{search}, at most {experiment.max_trials} trials")
+            return _wait_for_end(search, experiment, time.monotonic() + timeout, timeout)
     except Gone as error:
         raise SearchFailed(f"Katib experiment {name} was deleted while it ran: start the search again") from error
 
 
-def _check_standard(cluster: Cluster, experiment: Experiment) -> None:
-    """Look whether the namespace lets Katib's own pods in: where it does not, Katib waits for them and says nothing."""
+def _check_pod_security(cluster: Cluster, experiment: Experiment) -> None:
+    """Check that the namespace admits Katib's own pods: where it does not, Katib waits for them without a message."""
     try:
         found = CoreV1Api(cluster.api.api_client).read_namespace(cluster.namespace, _request_timeout=REQUEST_SECONDS)
     except (ApiException, HTTPError):
-        return  # not allowed to look, or the server is away: posting the experiment will tell
-    if (found.metadata.labels or {}).get(_STANDARD) != "restricted":
+        return  # not permitted, or the server is unavailable: posting the experiment gives the error
+    if (found.metadata.labels or {}).get(_POD_SECURITY_LABEL) != "restricted":
         return
     refuses = f"namespace {cluster.namespace} enforces the restricted pod security standard, which refuses"
     if experiment.early_stopping:
@@ -115,7 +115,7 @@ def _check_standard(cluster: Cluster, experiment: Experiment) -> None:
     say(f"{refuses} Katib's own pods unless its configuration gives them a security context: no trial starts then")
 
 
-def _followed(search: Posted, experiment: Experiment, deadline: float, timeout: float) -> Outcome:
+def _wait_for_end(search: Posted, experiment: Experiment, deadline: float, timeout: float) -> Outcome:
     shown, line, name = "", "not seen yet", search.name
     while True:
         found = search.look()
@@ -143,7 +143,7 @@ def _followed(search: Posted, experiment: Experiment, deadline: float, timeout: 
 
 def _progress(experiment: Experiment, status: Mapping[str, Any]) -> str:
     counts = _counts(status)
-    line = f"{sum(counts.values())}/{experiment.most_trials} trials ended, {status.get('trialsRunning', 0)} run"
+    line = f"{sum(counts.values())}/{experiment.max_trials} trials ended, {status.get('trialsRunning', 0)} run"
     values = _metrics(experiment, status)
     metric = experiment.objective.metric
     return line + (f", best {metric} {values[metric]:.4f}" if metric in values else "")
@@ -179,15 +179,15 @@ def _outcome(experiment: Experiment, name: str, status: Mapping[str, Any], reaso
 
 
 @contextmanager
-def _explained(cluster: Cluster) -> Iterator[None]:
-    """Turn the API server's refusals into sentences; what may pass by itself is raised as it is."""
+def _clear_errors(cluster: Cluster) -> Iterator[None]:
+    """Turn the API server's refusals into clear errors; those that may be temporary are raised as they are."""
     try:
         yield
     except ApiException as error:
         message = message_of(error)
         where = f"namespace {cluster.namespace}"
         if refused := refusal_of(error):
-            raise InputError(f"the cluster refuses the experiment ({refused}): mend what it says") from None
+            raise InputError(f"the cluster refuses the experiment ({refused}): fix what it says") from None
         if error.status in (401, 403):
             raise InputError(
                 f"the cluster forbids it in {where} ({message}): let this account create, get and delete experiments "
@@ -195,18 +195,18 @@ def _explained(cluster: Cluster) -> Iterator[None]:
             ) from None
         if error.status == 404 and "namespaces" in message:
             raise InputError(f"{where} does not exist on the cluster: create it, or name another") from None
-        if error.status == 404 and not _named_object(error):
+        if error.status == 404 and not _is_about_one_object(error):
             raise InputError(
                 f"the cluster has no Katib ({_PLURAL}.{_GROUP} is not installed): install it, or search on one machine "
                 "with pigeonhole tune --local"
             ) from None
         if error.status in (400, 422):
-            raise InputError(f"Katib refuses the experiment ({message}): mend the file") from None
+            raise InputError(f"Katib refuses the experiment ({message}): fix the file") from None
         raise
 
 
-def _named_object(error: ApiException) -> bool:
-    """Say whether a 404 is about one experiment, not about the kind."""
+def _is_about_one_object(error: ApiException) -> bool:
+    """Say whether a 404 is about one experiment, and not about the resource type."""
     try:
         return bool(json.loads(error.body).get("details", {}).get("name"))
     except (ValueError, TypeError, AttributeError):

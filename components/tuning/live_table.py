@@ -1,4 +1,4 @@
-"""What a person sees of a search: a live table on a terminal, else a line for each trial that ends."""
+"""The display of a search: a live table on a terminal, else a line for each trial that ends."""
 
 import threading
 import time
@@ -15,8 +15,8 @@ from components.tuning.journal import Trial
 _SHOWN = 20
 
 
-class Screen:
-    """Shows trials; may be told by several threads at once.
+class LiveTable:
+    """Shows trials; its methods may be called from several threads.
 
     Args:
         experiment: the search.
@@ -30,7 +30,7 @@ class Screen:
         self._running: dict[int, tuple[float, dict[str, str], list[float]]] = {}
         self._ended: list[Trial] = []
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "LiveTable":
         if self._live:
             self._live.start()
         return self
@@ -47,25 +47,25 @@ class Screen:
             self._running[number] = (time.monotonic(), assignments, [])
             self._draw()
 
-    def told(self, number: int, metric: str, value: float) -> None:
-        """Show what a running trial printed."""
+    def reported(self, number: int, metric: str, value: float) -> None:
+        """Show a metric that a running trial printed."""
         with self._lock:
             if metric == self._experiment.objective.metric:
                 self._running[number][2].append(value)
                 self._draw()
 
     def ended(self, trial: Trial, earlier: bool = False) -> None:
-        """Show how a trial ended; `earlier` for one of a run before this one."""
+        """Show how a trial ended; `earlier` is for trials of an earlier run of the same search."""
         with self._lock:
             self._running.pop(trial.number, None)
             self._ended.append(trial)
             self._draw()
             if not self._live:
-                told = trial.reason or self._value(trial.printed.get(self._experiment.objective.metric, []))
+                result = trial.reason or self._value(trial.printed.get(self._experiment.objective.metric, []))
                 given = "  ".join(f"{name} {_short(value)}" for name, value in trial.assignments.items())
                 when = "  (earlier run)" if earlier else ""
-                count = f"{len(self._ended)}/{self._experiment.most_trials}"
-                print(f"  trial {trial.number}  {trial.state}  {told}  {given}  {trial.seconds:.0f} s  {count}{when}",
+                count = f"{len(self._ended)}/{self._experiment.max_trials}"
+                print(f"  trial {trial.number}  {trial.state}  {result}  {given}  {trial.seconds:.0f} s  {count}{when}",
                       file=self._stream, flush=True)  # fmt: skip
 
     def _value(self, printed: list[float]) -> str:

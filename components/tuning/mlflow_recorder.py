@@ -19,16 +19,16 @@ _TRIAL_TAG = "pigeonhole.trial"
 
 @dataclass(frozen=True)
 class Recorder:
-    """Writes trials under their parent run."""
+    """Writes trials as runs that are nested in the search's run."""
 
     client: MlflowClient
     experiment_id: str
     parent: str
 
     def record(self, trial: Trial, values: Mapping[str, float]) -> None:
-        """Write an ended trial: its parameters, what it printed step by step, and under `best_` what counts.
+        """Write an ended trial: parameters, printed metrics by step, and the value of each metric as `best_NAME`.
 
-        A record of the same trial, left by a search that was killed right after writing it, is replaced.
+        An existing record of the same trial, from a search that was killed right after writing it, is replaced.
         """
         mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent}' and tags.`{_TRIAL_TAG}` = '{trial.number}'"
         for earlier in self.client.search_runs([self.experiment_id], mine):
@@ -49,11 +49,11 @@ class Recorder:
         self.client.set_terminated(run.info.run_id, "FAILED" if trial.state == FAILED else "FINISHED")
 
     def conclude(self, experiment: Experiment, outcome: Outcome) -> None:
-        """Write the best trial onto the parent run."""
+        """Write the best trial to the parent run."""
         params = {"algorithm": experiment.algorithm, "objective": experiment.objective.metric}
         for name, text in params.items():
             self.client.log_param(self.parent, name, text)
-        # Tags, as a search that goes on with a larger budget may find another best; parameters cannot change.
+        # Tags, since a search that goes on with a larger budget may find a better trial, and parameters cannot change.
         best = {f"best.{name}": text for name, text in outcome.assignments.items()}
         for name, text in {"best_trial": outcome.best_trial, **best}.items():
             self.client.set_tag(self.parent, name, text)
@@ -63,7 +63,7 @@ class Recorder:
 
 @contextmanager
 def recorder(search: str, tracking_uri: str) -> Iterator[Recorder]:
-    """Yield the recorder of a search; a search that goes on finds its own parent run again.
+    """Yield the recorder of a search; a search that goes on uses the same parent run again.
 
     Args:
         search: the search's identity.

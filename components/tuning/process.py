@@ -1,7 +1,8 @@
-"""A trial as a process on this machine: started, listened to, ended early where it falls behind."""
+"""A trial as a process on this machine: its output is read for metrics, and it is stopped early if it falls behind."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,9 +25,9 @@ class TrialProcess:
         experiment: the search.
         number: the trial's number.
         assignments: its hyper-parameters.
-        folder: gets the trial's output; temporary files live in it and are gone afterwards.
+        folder: gets the trial's output, and its temporary files while it runs.
         threads: how many threads its numerical libraries may use.
-        bar: what the objective has to reach by the early stopping's step, None for no such demand.
+        threshold: what the objective has to reach by the early stopping's step; None for no early stopping.
     """
 
     def __init__(
@@ -36,13 +37,12 @@ class TrialProcess:
         assignments: dict[str, str],
         folder: Path,
         threads: int,
-        bar: float | None,
+        threshold: float | None,
     ) -> None:
         self._experiment, self._number, self._assignments = experiment, number, assignments
-        self._folder, self._bar = folder, bar
-        self._command = experiment.command_for(assignments)
-        if self._command[0] in _PYTHON:
-            self._command[0] = sys.executable
+        self._folder, self._threshold = folder, threshold
+        program, *arguments = experiment.command_for(assignments)
+        self._command = [_in_this_environment(program), *arguments]
         scratch = folder / "tmp"
         scratch.mkdir(parents=True, exist_ok=True)
         self._environment = {
@@ -53,35 +53,39 @@ class TrialProcess:
             "TQDM_DISABLE": "1",
         }
         self._process: subprocess.Popen[str] | None = None
-        self._halted = False
+        self._stop_requested = False
 
-    def run(self, told: Callable[[int, str, float], None]) -> Trial:
-        """Run to the end, telling each metric as it is printed, and return what came out."""
+    def run(self, on_metric: Callable[[int, str, float], None]) -> Trial:
+        """Run to the end and return the ended trial.
+
+        Args:
+            on_metric: called with (trial number, name, value) as soon as the trial prints a metric.
+        """
         objective, printed = self._experiment.objective, dict[str, list[float]]()
-        started, stopped, last = time.monotonic(), False, ""
+        started, stopped_early, last = time.monotonic(), False, ""
         try:
-            # A session of its own, so that what the trial itself starts ends with it.
+            # In a new session, so that processes which the trial starts can be stopped with it.
             self._process = subprocess.Popen(
                 self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                 env=self._environment, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             return self._ended(FAILED, printed, started, f"cannot be started: {error}")
-        if self._halted:
-            self.halt()
+        if self._stop_requested:
+            self.stop()
         assert self._process.stdout is not None
         with self._process.stdout as lines, (self._folder / LOG_FILE).open("w", encoding="utf-8") as log:
             for line in lines:
                 log.write(line)
                 last = line.strip() or last
-                for name, value in metrics_in(line, objective.metrics, self._experiment.metric_formats):
+                for name, value in parse_metrics(line, objective.metrics, self._experiment.metric_formats):
                     printed.setdefault(name, []).append(value)
-                    told(self._number, name, value)
-                    if name == objective.metric and not stopped and self._behind(printed[name]):
-                        stopped = True
-                        self.halt()
+                    on_metric(self._number, name, value)
+                    if name == objective.metric and not stopped_early and self._behind(printed[name]):
+                        stopped_early = True
+                        self.stop()
         code = self._process.wait()
-        if stopped:
+        if stopped_early:
             return self._ended(STOPPED, printed, started)
         if code != 0:
             return self._ended(FAILED, printed, started, last or f"exit code {code}")
@@ -89,15 +93,15 @@ class TrialProcess:
             return self._ended(FAILED, printed, started, f"it printed no {objective.metric}=NUMBER")
         return self._ended(SUCCEEDED, printed, started)
 
-    def halt(self) -> None:
-        """End the process, kindly at first."""
-        self._halted = True
+    def stop(self) -> None:
+        """End the process by SIGTERM, and by SIGKILL if it does not end."""
+        self._stop_requested = True
         process = self._process
         if process is None or process.poll() is not None:
             return
-        for how in (signal.SIGTERM, signal.SIGKILL):
+        for number in (signal.SIGTERM, signal.SIGKILL):
             try:
-                os.killpg(process.pid, how)
+                os.killpg(process.pid, number)
                 process.wait(timeout=_GRACE_SECONDS)
             except ProcessLookupError:
                 return
@@ -107,17 +111,24 @@ class TrialProcess:
 
     def _behind(self, values: Sequence[float]) -> bool:
         stopping, objective = self._experiment.early_stopping, self._experiment.objective
-        if stopping is None or self._bar is None or len(values) != stopping.start_step:
+        if stopping is None or self._threshold is None or len(values) != stopping.start_step:
             return False
         best = max(values) if objective.maximize else min(values)
-        return objective.better(self._bar, best)
+        return objective.better(self._threshold, best)
 
     def _ended(self, state: str, printed: dict[str, list[float]], started: float, reason: str = "") -> Trial:
         seconds = round(time.monotonic() - started, 3)
         return Trial(self._number, self._assignments, state, printed, seconds, reason)
 
 
-def metrics_in(line: str, names: Sequence[str], formats: Sequence[str]) -> Iterator[tuple[str, float]]:
+def _in_this_environment(program: str) -> str:
+    """Return the path of a program of the trial's command in this Python environment, which need not be activated."""
+    if program in _PYTHON:
+        return sys.executable
+    return shutil.which(program, path=Path(sys.executable).parent) or program
+
+
+def parse_metrics(line: str, names: Sequence[str], formats: Sequence[str]) -> Iterator[tuple[str, float]]:
     """Yield the metrics in a line of output, as Katib's collector finds them."""
     if not any(name in line for name in names):
         return
@@ -131,6 +142,6 @@ def metrics_in(line: str, names: Sequence[str], formats: Sequence[str]) -> Itera
                     continue
 
 
-def values_of(experiment: Experiment, trial: Trial) -> Mapping[str, float]:
-    """Return for each metric of a trial the printed value that counts."""
+def metric_values(experiment: Experiment, trial: Trial) -> Mapping[str, float]:
+    """Return the value of each metric of a trial, chosen from the printed ones by the metric's strategy."""
     return {name: experiment.objective.value(name, printed) for name, printed in trial.printed.items()}

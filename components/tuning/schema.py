@@ -1,4 +1,4 @@
-"""The shape of an Experiment: fields, types and quotes, before anybody asks what it means."""
+"""The schema of an Experiment: field names, types and quotes."""
 
 import types
 import typing
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ValidationError
 
 from predictor.errors import InputError
 
-# The package wants wrappers where Kubernetes writes 4Gi or "50%"; the document keeps the plain text.
+# For values such as 4Gi or "50%" the package has wrapper classes; the document keeps the plain text.
 _SCALARS = ("IoK8sApimachineryPkgApiResourceQuantity", "IoK8sApimachineryPkgUtilIntstrIntOrString")
 
 
-def check_quotes(document: Mapping[str, Any]) -> None:
-    """Katib wants numbers of the space as text; YAML reads 0.1 as a number, and the API server refuses it."""
+def check_quoted_numbers(document: Mapping[str, Any]) -> None:
+    """Check that numbers of the search space are text: YAML reads a bare 0.1 as a number, which Katib refuses."""
     spec = document.get("spec")
     spec = spec if isinstance(spec, dict) else {}
     parameters = spec.get("parameters")
@@ -39,8 +39,8 @@ def check_quotes(document: Mapping[str, Any]) -> None:
                 )
 
 
-def check_shape(value: Any, model: type[BaseModel], path: str) -> None:
-    """Hold a part of the document against Kubernetes' own model of it: types, and names that nobody reads."""
+def check_schema(value: Any, model: type[BaseModel], path: str) -> None:
+    """Check types and field names of a part of the document against the model of Katib's or Kubernetes' API."""
     try:
         model.model_validate(value)
     except ValidationError as error:
@@ -50,7 +50,7 @@ def check_shape(value: Any, model: type[BaseModel], path: str) -> None:
         place = path + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
         raise InputError(f"{place.strip('.')}: {first['msg'].lower()}, not {first['input']!r}") from None
     for unknown in _unknown(value, model, path):
-        raise InputError(f"{unknown.strip('.')} is no field that Katib or Kubernetes knows: mend the name")
+        raise InputError(f"{unknown.strip('.')} is no field that Katib or Kubernetes knows: fix the name")
 
 
 def _unknown(value: Any, model: type[BaseModel], path: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What to try next: drawn with the libraries that Katib's own suggestion services use."""
+"""The next point of a search, drawn with the libraries that Katib's suggestion services use."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ _RANDOM_STATE = 42
 
 @dataclass(frozen=True)
 class Observation:
-    """A finished trial: what it was given and what came out."""
+    """A finished trial: its hyper-parameters and its objective."""
 
     assignments: Mapping[str, str]
     objective: float
 
 
 def check_local(experiment: Experiment) -> None:
-    """Say what of an experiment only a cluster can run.
+    """Check that an experiment can run on one machine.
 
     Raises:
-        InputError: an algorithm or a distribution that is not drawn here.
+        InputError: its algorithm or a distribution needs a cluster.
     """
     if experiment.algorithm not in LOCAL_ALGORITHMS:
         raise InputError(
@@ -47,12 +47,12 @@ def check_local(experiment: Experiment) -> None:
 def suggest(experiment: Experiment, number: int, finished: Sequence[Observation]) -> dict[str, str] | None:
     """Return the assignments of trial `number`, or None when a grid has no more points.
 
-    A function of its arguments alone, so that a search that was killed goes on as if it had not been.
+    The result depends on the arguments alone, so that a killed search goes on as an uninterrupted one would.
 
     Args:
         experiment: the search.
         number: counts trials from 0.
-        finished: the trials that told something, in the order they ended; only `tpe` looks at them.
+        finished: the trials with an objective, in the order they ended; only `tpe` uses them.
     """
     if experiment.algorithm == "grid":
         points = ParameterGrid({parameter.name: parameter.grid() for parameter in experiment.parameters})
@@ -62,7 +62,7 @@ def suggest(experiment: Experiment, number: int, finished: Sequence[Observation]
     domain = hyperopt.Domain(None, {p.name: _dimension(p) for p in experiment.parameters}, pass_expr_memo_ctrl=None)
     draw = hyperopt.rand.suggest
     if experiment.algorithm == "tpe":
-        # The first batch is drawn blindly, all that follow learn: as Katib's service does it.
+        # As in Katib's service: the first batch is random, all later draws use the finished trials.
         draw = partial(
             hyperopt.tpe.suggest, n_startup_jobs=experiment.parallel, verbose=False, **_settings(experiment.settings)
         )
@@ -81,14 +81,14 @@ def _settings(settings: Mapping[str, str]) -> dict[str, float | int]:
 
 
 def _dimension(parameter: Parameter) -> Any:
-    """Return hyperopt's node: a position in the list, a count of steps from the lowest value, or the value itself."""
+    """Return hyperopt's node for the index in a list, the number of steps from the lowest, or the value itself."""
     if parameter.choices:
         return hyperopt.hp.choice(parameter.name, list(parameter.choices))
     if parameter.distribution == "logUniform":
         return hyperopt.hp.loguniform(parameter.name, math.log(parameter.low), math.log(parameter.high))
     if parameter.step:
-        # Steps are counted from min, as hyperopt's own steps count from 0 and leave the range; the halves on either
-        # side make the ends as likely as the rest, which with its uniformint they are not.
+        # Steps are counted from min, since hyperopt's own are counted from 0 and leave the range. Half a step on either
+        # side makes both ends as likely as the other values, which they are not with hyperopt's uniformint.
         return hyperopt.hp.quniform(parameter.name, -0.5, parameter.steps - 0.5, 1)
     return hyperopt.hp.uniform(parameter.name, float(parameter.low), float(parameter.high))
 
@@ -100,12 +100,12 @@ def _text(parameter: Parameter, value: float) -> str:
         log = parameter.distribution == "logUniform"
         index = round((value - float(parameter.low)) / float(parameter.step) if log else value)
         return parameter.at(min(max(index, 0), parameter.steps - 1))
-    # exp(log(x)) may miss x by a hair
+    # exp(log(x)) may differ from x in the last digit.
     return repr(min(max(float(value), float(parameter.low)), float(parameter.high)))
 
 
 def _position(parameter: Parameter, text: str) -> float:
-    """Return the number that hyperopt knows a value by: what `_text` undoes."""
+    """Return the number that stands for a value in hyperopt: the inverse of `_text`."""
     if parameter.choices:
         return parameter.choices.index(text)
     if parameter.step and parameter.distribution != "logUniform":

@@ -1,4 +1,4 @@
-"""Reading an Experiment file: what Katib would refuse, or take and misread, is said here in one sentence."""
+"""Reading an Experiment file: what Katib would refuse or misread is an error of one sentence here."""
 
 import math
 import re
@@ -14,16 +14,16 @@ from components.training.recipe import Recipe
 from components.tuning.experiment import (
     PLACEHOLDER,
     Experiment,
-    MedianStop,
+    MedianStopping,
     Objective,
     Parameter,
     primary_container,
 )
-from components.tuning.schema import check_quotes, check_shape
+from components.tuning.schema import check_quoted_numbers, check_schema
 from predictor.errors import InputError
 
 API_VERSION = "kubeflow.org/v1beta1"
-# What the runner on one machine draws with the libraries that Katib's services use, and the settings each takes.
+# The algorithms that also run on one machine, and the settings of each.
 LOCAL_ALGORITHMS: dict[str, tuple[str, ...]] = {
     "tpe": ("gamma", "prior_weight", "n_EI_candidates", "random_state"),
     "random": ("random_state",),
@@ -32,9 +32,9 @@ LOCAL_ALGORITHMS: dict[str, tuple[str, ...]] = {
 CLUSTER_ALGORITHMS = ("multivariate-tpe", "bayesianoptimization", "cmaes", "sobol", "hyperband", "pbt")
 LOCAL_DISTRIBUTIONS = ("uniform", "logUniform")
 _DISTRIBUTIONS = (*LOCAL_DISTRIBUTIONS, "normal", "logNormal")
-# Katib allows 40 characters, of which the suffix that tells two runs apart takes 9.
+# Katib allows 40 characters, and the unique suffix of a run takes 9.
 LONGEST_NAME = 31
-# Katib's own default for lines on stdout.
+# Katib's default for lines on stdout.
 _METRIC_FORMAT = r"([\w|-]+)\s*=\s*([+-]?\d*(\.\d+)?([Ee][+-]?\d+)?)"
 
 
@@ -65,7 +65,7 @@ def parse_experiment(text: str, where: str = "the experiment") -> Experiment:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where} is not YAML ({reason}): mend that line") from error
+        raise InputError(f"{where} is not YAML ({reason}): fix that line") from error
     return check_experiment(document, where)
 
 
@@ -87,8 +87,8 @@ def _checked(document: Any) -> Experiment:
         raise InputError(f"kind is {kind}, not Experiment: give a Katib Experiment ({API_VERSION})")
     if document.get("apiVersion") != API_VERSION:
         raise InputError(f"apiVersion is {document.get('apiVersion')}: Katib's is {API_VERSION}")
-    check_quotes(document)
-    check_shape(document, V1beta1Experiment, "")
+    check_quoted_numbers(document)
+    check_schema(document, V1beta1Experiment, "")
     name = str((document.get("metadata") or {}).get("name", ""))
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > LONGEST_NAME:
         raise InputError(
@@ -114,7 +114,7 @@ def _checked(document: Any) -> Experiment:
     references, command = _template(spec, {parameter.name for parameter in parameters}, document)
     return Experiment(
         name=name, objective=_objective(spec), algorithm=algorithm, settings=settings, parameters=parameters,
-        early_stopping=_early_stopping(spec), parallel=parallel, most_trials=most, most_failed=failed,
+        early_stopping=_early_stopping(spec), parallel=parallel, max_trials=most, max_failed=failed,
         command=command, references=references, metric_formats=_metric_formats(spec), document=document,
     )  # fmt: skip
 
@@ -168,7 +168,7 @@ def _algorithm(spec: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     return name, settings
 
 
-def _early_stopping(spec: Mapping[str, Any]) -> MedianStop | None:
+def _early_stopping(spec: Mapping[str, Any]) -> MedianStopping | None:
     stopping = spec.get("earlyStopping")
     if not stopping:
         return None
@@ -178,7 +178,7 @@ def _early_stopping(spec: Mapping[str, Any]) -> MedianStop | None:
     for name, value in settings.items():
         if name not in ("min_trials_required", "start_step") or not value.isdigit() or int(value) < 1:
             raise InputError(f"medianstop has {name}: {value}; give min_trials_required and start_step, 1 or more")
-    return MedianStop(**{name: int(value) for name, value in settings.items()})
+    return MedianStopping(**{name: int(value) for name, value in settings.items()})
 
 
 def _metric_formats(spec: Mapping[str, Any]) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def _metric_formats(spec: Mapping[str, Any]) -> tuple[str, ...]:
         try:
             groups = re.compile(pattern).groups
         except re.error as error:
-            raise InputError(f"metricsFormat {pattern} is no regular expression ({error}): mend it") from None
+            raise InputError(f"metricsFormat {pattern} is no regular expression ({error}): fix it") from None
         if groups < 2:
             raise InputError(f"metricsFormat {pattern} has {groups} groups: it needs two, a name and a value")
     return formats
@@ -254,13 +254,13 @@ def _number(text: str | None) -> Decimal | None:
 
 
 def _check_recipe(name: str, value: str) -> None:
-    Recipe(epochs=1).assigned({name: value})
+    Recipe(epochs=1).with_hyperparameters({name: value})
 
 
 def _template(
     spec: Mapping[str, Any], searched: set[str], document: Mapping[str, Any]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return what each trial parameter stands for, and the command with its placeholders."""
+    """Return (the search parameter of each trial parameter, the command with its placeholders)."""
     for part in ("primaryContainerName", "trialParameters", "trialSpec"):
         _required({"spec": spec}, f"spec.trialTemplate.{part}")
     job = spec["trialTemplate"]["trialSpec"]
@@ -269,13 +269,13 @@ def _template(
             f"trialSpec is a {job.get('kind')} ({job.get('apiVersion')}): the trial has to be a batch/v1 Job"
         )
     pod = _required(job, "spec.template.spec")
-    check_shape(pod, IoK8sApiCoreV1PodSpec, "spec.trialTemplate.trialSpec.spec.template.spec")
+    check_schema(pod, IoK8sApiCoreV1PodSpec, "spec.trialTemplate.trialSpec.spec.template.spec")
     try:
         container = primary_container(document)
     except KeyError as error:
         raise InputError(f"primaryContainerName is {error}, but trialSpec has no such container: name one") from None
     if not container.get("command"):
-        # Without one Katib would have to read the image's configuration from its registry.
+        # Without one Katib reads the image's configuration from its registry, which may not be reachable.
         raise InputError(f"container {container['name']} of trialSpec has no command: write it out")
     command = (*container["command"], *(container.get("args") or ()))
     references: dict[str, str] = {}

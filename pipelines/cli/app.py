@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipelines.cli import kubeflow, rollout, serving, training
+from pipelines.cli import kubeflow, rollout, serving, training, workers
 from pipelines.cli.commands import Commands
 from predictor.errors import InputError, PigeonholeError, StepFailed
 
@@ -19,6 +19,7 @@ app.command()(kubeflow.schedule)
 app.command()(serving.serve)
 app.command()(serving.predict)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(workers.app)
 
 
 def main() -> NoReturn:

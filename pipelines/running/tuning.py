@@ -16,12 +16,13 @@ from components.data.dataset import Dataset
 from components.data.prepare import prepare
 from components.data.sources import SAMPLE, collect
 from components.platform.kubernetes import connect
-from components.training.backbone import EMBEDDED, resolve_backbone
-from components.training.recipe import PROFILES, training_rows
+from components.training.backbone import resolve_backbone
+from components.training.job import TrainingJob
+from components.training.recipe import training_rows
 from components.tuning.experiment import Outcome
 from components.tuning.journal import open_journal
-from components.tuning.katib import SearchFailed, namespace_of, search_on_cluster, with_data
-from components.tuning.live_table import Screen
+from components.tuning.katib import SearchFailed, namespace_of, search_on_cluster, with_options
+from components.tuning.live_table import LiveTable
 from components.tuning.mlflow_recorder import recorder
 from components.tuning.runner import run_search
 from components.tuning.suggestions import check_local
@@ -66,8 +67,8 @@ def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[st
     experiment = check_experiment(experiment.with_arguments(values), str(file))
     digest = experiment.digest  # of the search, wherever its folder lies
     experiment = check_experiment(experiment.with_arguments({"--data": str(out / DATASET_FOLDER)}), str(file))
-    training_rows(experiment.argument("--profile") or PROFILES[0])
-    resolve_backbone(experiment.argument("--backbone") or EMBEDDED)
+    training_rows(experiment.argument("--profile") or TrainingJob.profile)
+    resolve_backbone(experiment.argument("--backbone") or TrainingJob.backbone)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -81,9 +82,9 @@ def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[st
             database = f"sqlite:///{out}/mlflow.db"
             with (
                 recorder(f"{experiment.name}-{digest[:12]}", database) as records,
-                Screen(experiment, sys.stderr) as screen,
+                LiveTable(experiment, sys.stderr) as table,
             ):
-                outcome = run_search(experiment, journal, records, screen)
+                outcome = run_search(experiment, journal, records, table)
                 records.conclude(experiment, outcome)
             seconds = round(time.monotonic() - started, 1)
             result = {**_result(outcome), "folder": str(out), "mlflow": database, "seconds": seconds}
@@ -107,7 +108,7 @@ def tune_on_cluster(file: Path, namespace: str, timeout: float, data: str, value
         InputError: the file is bad, or the cluster refuses it.
     """
     started = time.monotonic()
-    document = with_data(read_experiment(file), data, values)
+    document = with_options(read_experiment(file), {**values, "--data": data})
     with redirect_stdout(sys.stderr):
         try:
             cluster = connect(namespace or namespace_of(document), ", or search on this machine with --local")

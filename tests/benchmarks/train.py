@@ -37,7 +37,7 @@ from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 from components.training.fine_tuning.fine_tune import fine_tune
 from components.training.fine_tuning.model import load_classifier, score
-from components.training.fine_tuning.precision import Precision, choose_precision
+from components.training.fine_tuning.precision import TrainingPrecision, choose_precision
 from components.training.recipe import Recipe
 from predictor.model.text import Encoder
 from tests.benchmarks.table import Row, publish, row
@@ -122,7 +122,7 @@ def with_ours(backbone: Path, train: Split, labels: list[str], scratch: Path) ->
     return AutoModelForSequenceClassification.from_pretrained(scratch), history[0].texts_per_second
 
 
-def measured_peak(precision: Precision, size: int = 2048, seconds: float = 2.0) -> float:
+def measured_peak(precision: TrainingPrecision, size: int = 2048, seconds: float = 2.0) -> float:
     """Return the best matrix rate of this machine in FLOP/s, in the precision, over products of size cubed."""
     dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
     left, right = (torch.randn(size, size, dtype=dtype, device=precision.device) for _ in range(2))

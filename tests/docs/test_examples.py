@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.docs.pages import blocks
 from tests.docs.shell import heredocs
 from tests.fakes.kserve import Object, workloads
-from tests.fakes.pod_security import violations
+from tests.pod_security import violations
 
 EXAMPLES = ROOT / "examples"
 

@@ -1,13 +1,13 @@
-"""Training on several machines of a cluster: a TrainJob of Kubeflow Trainer, posted, followed and removed.
+"""Training on several machines of a cluster: a TrainJob of Kubeflow Trainer is posted, watched and deleted.
 
-The job's machines share no disk with the step that waits for them, nor with each other. What they share is object
-storage, an fsspec URI: the step puts the data there, the job's containers fetch it, and the first of them puts the
-model there. They need three things that only the platform can give:
+The machines share no disk with the step that waits for them, nor with each other. They share object storage, an fsspec
+URI: the step uploads the data, each container downloads it, and the first one uploads the model. They need three things
+from the platform:
 
-- the driver for that storage (s3fs, gcsfs, adlfs) in the steps' image, and a way in: AWS_ACCESS_KEY_ID and
+- the driver for that storage (s3fs, gcsfs, adlfs) in the steps' image, and credentials: AWS_ACCESS_KEY_ID and
   AWS_SECRET_ACCESS_KEY in a Secret named `pigeonhole-storage`, or a service account that needs no keys;
-- the backbone: the embedded one, a folder in the image, or a hub that the machines reach;
-- for the step's service account, leave to create, get and delete `trainjobs.trainer.kubeflow.org`.
+- the backbone: the embedded one, a folder in the image, or a hub that the machines can reach;
+- permission for the step's service account to create, get and delete `trainjobs.trainer.kubeflow.org`.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from components.platform.kubernetes import Cluster, refusal_of
 from components.platform.progress import say
 from components.platform.storage import download, is_remote, read_text, remove, upload
 from components.training.distributed.train_worker import FAILURE_FILE
+from components.training.job import TrainingJob
 from components.training.recipe import HISTORY_FILE, Epoch
 from predictor.errors import InputError
 
@@ -39,10 +40,10 @@ RUNTIME = "torch-distributed"
 SECRET = "pigeonhole-storage"
 # The one replicated job of that runtime, and its container.
 _NODE = "node"
-# What the restricted pod security standard wants and the runtime does not say.
+# What the restricted pod security standard requires and the runtime lacks.
 _POD_SECURITY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 _CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-# Said of the storage and no secret, so copied as they are.
+# Settings of the storage that are no secrets, so they are copied.
 _COPIED = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -51,7 +52,7 @@ _POD_LABEL = "jobset.sigs.k8s.io/jobset-name"
 
 @dataclass(frozen=True)
 class Machines:
-    """How many machines train, and what each of them has."""
+    """How many machines train, and the resources of each."""
 
     nodes: int
     gpus: int = 0
@@ -59,14 +60,15 @@ class Machines:
     resources: Mapping[str, str] = field(default_factory=lambda: {"cpu": "4", "memory": "8Gi"})
 
 
-def train_job(name: str, image: str, machines: Machines, arguments: Mapping[str, str]) -> dict[str, Any]:
-    """Return the TrainJob that runs `components.training.distributed.train_worker` on the machines.
+def train_job(name: str, image: str, machines: Machines, job: TrainingJob, out: str) -> dict[str, Any]:
+    """Return the TrainJob whose containers run `pigeonhole train-worker`.
 
     Args:
         name: of the object; its pods are NAME-node-0-0, NAME-node-0-1 and so on.
         image: the steps' container image.
         machines: how many, how large.
-        arguments: the program's options by name, without dashes.
+        job: what to train; its data and checkpoints are in object storage.
+        out: URI of the folder that gets the model.
     """
     resources = {**machines.resources, **({"nvidia.com/gpu": str(machines.gpus)} if machines.gpus else {})}
     env: list[dict[str, Any]] = [{"name": key, "value": os.environ[key]} for key in _COPIED if key in os.environ]
@@ -82,8 +84,8 @@ def train_job(name: str, image: str, machines: Machines, arguments: Mapping[str,
             "trainer": {
                 "image": image,
                 # Trainer's torch plugin sets PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR and more, which torchrun reads.
-                "command": ["torchrun", "-m", "components.training.distributed.train_worker"],
-                "args": [f"--{option}={value}" for option, value in arguments.items()],
+                "command": ["torchrun", "--no-python", "pigeonhole", "train-worker"],
+                "args": [f"{flag}={value}" for flag, value in {**job.to_options(), "--out": out}.items()],
                 "numNodes": machines.nodes,
                 "numProcPerNode": max(1, machines.gpus),
                 "env": env,
@@ -96,7 +98,7 @@ def train_job(name: str, image: str, machines: Machines, arguments: Mapping[str,
 
 
 def _security() -> dict[str, Any]:
-    """Return the patch of the runtime that gives its pods a security context; Trainer wants an owner with a domain."""
+    """Return the runtime patch with a security context for the pods; Trainer wants a domain in the manager's name."""
     pod = {
         "securityContext": _POD_SECURITY,
         "containers": [{"name": _NODE, "securityContext": _CONTAINER_SECURITY}],
@@ -108,46 +110,43 @@ def _security() -> dict[str, Any]:
     }
 
 
-def train_on_cluster(machines: Machines, data: Path, out: Path, run: str, arguments: Mapping[str, str]) -> list[Epoch]:
+def train_on_cluster(machines: Machines, job: TrainingJob, out: Path, run: str) -> list[Epoch]:
     """Fine-tune on several machines and return the training history.
 
     Args:
         machines: how many, how large.
-        data: the dataset artifact's folder.
+        job: its data is a folder of this machine, its checkpoints are in the object storage that all machines share.
         out: folder to put the model into.
-        run: id of the pipeline run; a step that is tried again finds the job that it posted before.
-        arguments: options of `components.training.distributed.train_worker`, except data and out;
-            `checkpoints` is the object storage that all machines share.
+        run: id of the pipeline run; a step that is tried again finds the TrainJob that it posted before.
 
     Raises:
         InputError: there is no cluster or no shared storage, or the job failed; one sentence says why.
     """
-    shared = arguments.get("checkpoints", "")
-    if not is_remote(shared):
+    if not is_remote(job.checkpoints):
         raise InputError(
-            f"num_nodes is {machines.nodes}, but checkpoint_root '{shared}' is no place that machines share: "
+            f"num_nodes is {machines.nodes}, but checkpoint_root '{job.checkpoints}' is no place that machines share: "
             "give the pipeline a URI such as s3://bucket/checkpoints, or train with num_nodes 1"
         )
     api, namespace = _cluster(machines)
-    identity = json.dumps([run, machines.nodes, dict(arguments)], sort_keys=True)
+    identity = json.dumps([run, machines.nodes, replace(job, data="").to_options()], sort_keys=True)
     name = f"pigeonhole-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
-    place = f"{shared.rstrip('/')}/{name}"
+    place = f"{job.checkpoints.rstrip('/')}/{name}"
     image = os.environ.get(IMAGE_VARIABLE, STEPS_IMAGE)
-    job = train_job(name, image, machines, {**arguments, "data": f"{place}/data", "out": f"{place}/out"})
+    body = train_job(name, image, machines, replace(job, data=f"{place}/data"), f"{place}/out")
     try:
-        if not read_text(f"{place}/out/{HISTORY_FILE}"):  # else a try before this one trained it
+        if not read_text(f"{place}/out/{HISTORY_FILE}"):  # else an earlier attempt has trained it
             if not read_text(f"{place}/data/{REPORT_FILE}"):
-                upload(data, f"{place}/data", last=REPORT_FILE)
-            run_to_end(api, namespace, job, failure=lambda: read_text(f"{place}/out/{FAILURE_FILE}"))
+                upload(Path(job.data), f"{place}/data", last=REPORT_FILE)
+            run_to_end(api, namespace, body, failure=lambda: read_text(f"{place}/out/{FAILURE_FILE}"))
     except BaseException:
-        _removed(place)
+        _remove_leftovers(place)
         raise
-    download(f"{place}/out", out)  # what cannot be fetched now stays there, for the next try
-    _removed(place)
+    download(f"{place}/out", out)  # where this fails, the model stays there for the next attempt
+    _remove_leftovers(place)
     return [Epoch(**row) for row in json.loads((out / HISTORY_FILE).read_text())["history"]]
 
 
-def _removed(place: str) -> None:
+def _remove_leftovers(place: str) -> None:
     with suppress(InputError):  # leftovers are no reason to lose a model, nor to hide why there is none
         remove(place)
 
@@ -165,9 +164,9 @@ def run_to_end(
         api: of the cluster.
         namespace: where the job goes.
         job: the TrainJob.
-        failure: returns the sentence that a container left, or nothing. Kubernetes would start failed containers
-            again and again, though the input stays as bad as it was.
-        every: seconds between two looks.
+        failure: returns the error that a container wrote, or nothing. Kubernetes would restart failed containers again
+            and again, even though the input is bad.
+        every: seconds between two requests.
 
     Raises:
         InputError: the job cannot be posted, failed, or is gone.
@@ -177,14 +176,14 @@ def run_to_end(
     try:
         with posted(cluster, _KIND, job, every) as ours:
             say(f"TrainJob {name}, {nodes} machines: kubectl -n {namespace} logs -f -l {_POD_LABEL}={name}")
-            _follow(ours, failure)
+            _wait(ours, failure)
     except ApiException as error:
-        raise _refused(error, name, namespace) from error
+        raise _post_error(error, name, namespace) from error
 
 
-def _refused(error: ApiException, name: str, namespace: str) -> InputError:
+def _post_error(error: ApiException, name: str, namespace: str) -> InputError:
     if refusal_of(error):
-        advice = "mend what it names"
+        advice = "fix what it names"
     else:
         advice = {
             403: "let the step's service account create, get and delete trainjobs.trainer.kubeflow.org",
@@ -193,7 +192,7 @@ def _refused(error: ApiException, name: str, namespace: str) -> InputError:
     return InputError(f"TrainJob {name} cannot be posted to namespace {namespace} ({reason_of(error)}): {advice}")
 
 
-def _follow(job: Posted, failure: Callable[[], str]) -> None:
+def _wait(job: Posted, failure: Callable[[], str]) -> None:
     shown = ""
     while True:
         found = job.look()
@@ -202,7 +201,7 @@ def _follow(job: Posted, failure: Callable[[], str]) -> None:
             true = {row["type"]: row for row in status.get("conditions") or [] if row["status"] == "True"}
             if "Complete" in true:
                 return
-            if sentence := _without_fail(failure):
+            if sentence := _read_failure(failure):
                 raise InputError(sentence)
             if "Failed" in true:
                 said = true["Failed"]
@@ -217,12 +216,12 @@ def _follow(job: Posted, failure: Callable[[], str]) -> None:
         time.sleep(job.pause)
 
 
-def _without_fail(failure: Callable[[], str]) -> str:
-    """Ask for the containers' sentence; storage that is away for a while ends no training."""
+def _read_failure(failure: Callable[[], str]) -> str:
+    """Read the error that a container wrote; storage that is unavailable for a while does not end the training."""
     try:
         return failure()
     except InputError as error:
-        say(f"{str(error).rpartition(': ')[0]}; asking again")
+        say(f"{str(error).rpartition(': ')[0]}; trying again")
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Making confidence mean what it says: a share of 1 that such answers are right."""
+"""Calibration: a confidence of 0.9 should mean that nine in ten of such answers are right."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""From a fine-tuned checkpoint to a bundle: ONNX in two precisions, scored, one of them chosen, calibrated."""
+"""From a checkpoint to a bundle: exports ONNX in two precisions, scores both, chooses one and calibrates it."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ from components.data.dataset import Dataset
 from components.platform.progress import Progress, say
 from components.training.export.calibration import calibration_error, fit_temperature
 from components.training.export.quantize import to_int8
-from components.training.fine_tuning.cls_only_layer import read_first_token_only
+from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
 from components.training.recipe import HISTORY_FILE
 from predictor.model.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, ServingSpec, seal
 from predictor.model.classifier import BATCH, run_sorted, softmax
@@ -32,14 +32,14 @@ from predictor.model.reference import reference_of
 from predictor.model.text import Encoder
 
 # int8 is served only if it costs at most this share of validation accuracy.
-INT8_LOSS = 0.003
+MAX_INT8_LOSS = 0.003
 # Training rows that set the range of int8 activations; sets of 64 to 512 rows came within 0.1 points of fp32.
 CALIBRATION_ROWS = 256
-# Rows that PyTorch answers too, to see that the exported graph is the same function.
+# Rows that PyTorch scores too, to check that the exported graph computes the same.
 _AGREEMENT_ROWS = 256
-# Logits that are held of each precision, 64 MB of them: of 4,000 classes the validation may have 4,000 rows.
-_LOGITS = 16_000_000
-LEAST_AGREEMENT = 0.99
+# Logits of each precision that fit into 64 MB: with 4,000 classes those of 4,000 validation rows.
+_MAX_LOGITS = 16_000_000
+MIN_AGREEMENT = 0.99
 _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "scikit-learn")
 
 
@@ -56,7 +56,7 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
 
     Args:
         checkpoint: what `fine_tune` wrote.
-        dataset: its validation split decides between int8 and fp32, and sets the temperature; rows of its train split
+        dataset: its validation split decides between int8 and fp32 and fits the temperature; rows of its train split
             set the range of int8 activations.
         baseline_accuracy: the linear baseline's test accuracy, for the record.
         task: the name of the task, such as `news-topics`.
@@ -69,9 +69,9 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     to_onnx(out, out / MODEL_FILES["fp32"])
     encoder = Encoder(out, recipe["max_length"])
     texts = dataset.train.texts
-    calibration = encoder([texts[row] for row in spread(dataset.train.labels, CALIBRATION_ROWS)])
+    calibration = encoder([texts[row] for row in stratified_rows(dataset.train.labels, CALIBRATION_ROWS)])
     to_int8(out / MODEL_FILES["fp32"], calibration, out / MODEL_FILES["int8"])
-    validation = dataset.validation.sample(_LOGITS // len(dataset.labels), 0)
+    validation = dataset.validation.sample(_MAX_LOGITS // len(dataset.labels), 0)
     ids = encoder(validation.texts)
     truth = np.array(validation.label_ids(dataset.labels))
     lanes = available_cpus()
@@ -79,15 +79,15 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     engines = {name: OnnxEngine(out / MODEL_FILES[name], pad_id, lanes) for name in onnx_names}
     say(f"int8 takes {engines['int8'].about}")
     scored = {name: _score(name, engine, ids, truth) for name, engine in engines.items()}
-    compared = spread(dataset.validation.labels, _AGREEMENT_ROWS)
+    compared = stratified_rows(dataset.validation.labels, _AGREEMENT_ROWS)
     some = [ids[row] for row in compared]
     torch_logits = _run("torch", TorchEngine(out, pad_id), some)
     same = _agreement(torch_logits, scored["fp32"].logits[compared])
-    if same < LEAST_AGREEMENT:
+    if same < MIN_AGREEMENT:
         raise RuntimeError(
             f"the ONNX graph agrees with PyTorch on {same:.1%} of {len(some)} rows only: the export is broken"
         )
-    precision, reason = choose(scored["fp32"].accuracy, scored["int8"].accuracy, len(ids))
+    precision, reason = choose_precision(scored["fp32"].accuracy, scored["int8"].accuracy, len(ids))
     say(f"{precision}: {reason}")
     chosen = scored[precision].logits
     temperature = fit_temperature(chosen, truth)
@@ -123,23 +123,23 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     return seal(out, spec)
 
 
-def spread(labels: Sequence[str], rows: int) -> list[int]:
-    """Return the positions of at most `rows` rows, each class in its share, whatever the order of the rows."""
+def stratified_rows(labels: Sequence[str], rows: int) -> list[int]:
+    """Return the positions of at most `rows` rows that keep the classes' shares, whatever the order of the rows."""
     by_class = np.argsort(np.array(labels), kind="stable")
     count = min(rows, len(labels))
     return sorted(by_class[np.arange(count) * len(labels) // count].tolist())
 
 
-def choose(fp32: float, int8: float, rows: int) -> tuple[Precision, str]:
-    """Return the precision to serve and the reason in words; accuracies are shares of 1 on `rows` rows."""
+def choose_precision(fp32: float, int8: float, rows: int) -> tuple[Precision, str]:
+    """Return the precision to serve and the reason; the accuracies are shares of 1 on `rows` rows."""
     loss = f"{100 * (fp32 - int8):.2f} points on {rows:,} validation rows ({fp32:.2%} fp32, {int8:.2%} int8)"
-    if fp32 - int8 <= INT8_LOSS + 1e-9:
-        return "int8", f"int8 loses {loss}, within the limit of {100 * INT8_LOSS:.1f}"
-    return "fp32", f"int8 loses {loss}, over the limit of {100 * INT8_LOSS:.1f}"
+    if fp32 - int8 <= MAX_INT8_LOSS + 1e-9:
+        return "int8", f"int8 loses {loss}, within the limit of {100 * MAX_INT8_LOSS:.1f}"
+    return "fp32", f"int8 loses {loss}, over the limit of {100 * MAX_INT8_LOSS:.1f}"
 
 
 def batch_shift(engine: Engine, ids: list[list[int]]) -> float:
-    """Return the most any probability of a text changes when it shares a batch, padded, with the texts beside it."""
+    """Return the largest change of any probability of a text between alone and in a padded batch with others."""
     alone = [engine([row]) for row in ids]
     together = [engine(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
     return float(np.abs(softmax(np.concatenate(alone), 1.0) - softmax(np.concatenate(together), 1.0)).max())
@@ -147,13 +147,13 @@ def batch_shift(engine: Engine, ids: list[list[int]]) -> float:
 
 def to_onnx(checkpoint: Path, file: Path) -> None:
     """Export a checkpoint to ONNX: inputs `input_ids`, `attention_mask` (batch, tokens), output `logits`."""
-    # Attention written out: PyTorch's own operator exports with a check for rows without a token and more transposing,
-    # which made int8 5% slower.
+    # Eager attention: PyTorch's fused operator exports with a check for empty rows and more transpositions, which made
+    # int8 5% slower.
     model = AutoModelForSequenceClassification.from_pretrained(
         checkpoint, local_files_only=True, attn_implementation="eager"
     ).eval()
-    read_first_token_only(model)
-    # Two tensors: given one for both inputs, the exporter would make them one input.
+    use_cls_only_layer(model)
+    # Two tensors: the exporter would merge inputs that are the same one.
     tokens_example, mask_example = (torch.ones((2, 16), dtype=torch.int64) for _ in range(2))
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=model.config.max_position_embeddings)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def to_onnx(checkpoint: Path, file: Path) -> None:
 
 
 class _Logits(torch.nn.Module):
-    """The model with a tensor for an answer: the exporter wants no output classes."""
+    """The model with a tensor as its output: the exporter takes no output classes."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()

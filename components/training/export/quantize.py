@@ -1,9 +1,9 @@
-"""An int8 copy of an ONNX graph whose activation scales are fixed when it is made.
+"""Static quantisation: an int8 copy of an ONNX graph, whose activation scales are fixed at export.
 
-A scale chosen per call, as onnxruntime's `quantize_dynamic` has it, depends on everything that shares the batch,
-padding included: in other company the same text gets another answer. Here the input of each linear layer has one scale
-for good, from the range it has on training rows. What is no linear layer (attention scores, softmax, normalisation,
-activation functions) stays fp32; none of it mixes rows.
+A scale that is computed per call, as by onnxruntime's `quantize_dynamic`, depends on the whole batch, padding included:
+the same text gets another answer in another batch. Here the input of each linear layer has one fixed scale, from its
+range on training rows. Everything but linear layers (attention scores, softmax, normalisation, activation functions)
+stays fp32; none of it mixes rows.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 
 # Where onnxruntime keeps MatMulIntegerToFloat, which multiplies integers, rescales and adds the bias in one pass.
 _DOMAIN = "com.microsoft"
-# A Gemm with other settings than these is left alone.
+# A Gemm with other attributes than these stays as it is.
 _GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0}
 
 
@@ -40,8 +40,8 @@ def to_int8(model: Path, calibration: Sequence[Sequence[int]], file: Path) -> No
     """Write a copy of a graph whose linear layers multiply uint8 activations with int8 weights.
 
     Weights have a scale per output; activations one per tensor, its range the least and the greatest value seen.
-    Nothing is clipped off that range: the few channels with values ten times the others' carry what the model knows,
-    and cutting even 0.01% of the values cost half a point of accuracy on news topics.
+    The range is not clipped: the few channels with values ten times the others' matter most, and clipping even 0.01% of
+    the values cost half a point of accuracy on news topics.
 
     Args:
         model: an fp32 graph with inputs `input_ids` and `attention_mask`.
@@ -77,7 +77,7 @@ def activation_ranges(
 ) -> dict[str, tuple[float, float]]:
     """Return the least and the greatest value each tensor takes over the rows.
 
-    Rows run one at a time: padding is no data, and what stands there must not stretch a range.
+    Rows run one at a time: values at padding positions must not widen a range.
     """
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
@@ -103,8 +103,8 @@ def activation_ranges(
 def _linear_layers(graph: onnx.GraphProto) -> dict[str, Linear]:
     """Return the layers by the output of their multiplication.
 
-    They are found by what they compute, not by name, so that any architecture will do: a product with a constant
-    matrix, and the addition of a constant vector where that is all that follows.
+    They are found by what they compute, not by name, so that any architecture works: a product with a constant matrix,
+    and the addition of a constant vector where nothing else reads the product.
     """
     constants = {constant.name: constant for constant in graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -136,7 +136,7 @@ def _linear_layers(graph: onnx.GraphProto) -> dict[str, Linear]:
 
 
 def _quantize(tensor: str, low: float, high: float, constants: dict[str, NDArray[np.generic]]) -> onnx.NodeProto:
-    """Return the node that spreads 0..255 over a range; zero is in it, and on the grid."""
+    """Return the node that maps a range, widened to include zero, to 0..255; zero is represented exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max(high - low, 1e-6) / 255
     constants[f"{tensor}.scale"] = np.array(scale, dtype=np.float32)
@@ -147,7 +147,7 @@ def _quantize(tensor: str, low: float, high: float, constants: dict[str, NDArray
 
 
 def _multiply(layer: Linear, constants: dict[str, NDArray[np.generic]]) -> onnx.NodeProto:
-    """Return the node that multiplies integers; each output of the layer has a scale of its own."""
+    """Return the node that multiplies integers; each output of the layer has its own scale."""
     scales = np.maximum(np.abs(layer.weight).max(axis=0) / 127, np.float32(1e-8)).astype(np.float32)
     name = f"{layer.name}.int8"
     constants[name] = np.round(layer.weight / scales).astype(np.int8)
@@ -161,7 +161,7 @@ def _multiply(layer: Linear, constants: dict[str, NDArray[np.generic]]) -> onnx.
 
 
 def _rebuild(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: dict[str, NDArray[np.generic]]) -> None:
-    """Put the nodes in place of the graph's own, and drop the constants that nothing reads any more."""
+    """Replace the nodes of the graph, and drop the constants that no node reads any more."""
     read = {name for node in nodes for name in node.input}
     kept = [constant for constant in model.graph.initializer if constant.name in read]
     kept += [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()]

@@ -1,7 +1,7 @@
-"""Little data: the encoder stays as it is, or is pulled straight by a few contrastive steps, and a head is fitted.
+"""Training with few labels: a head is fitted to an encoder that is frozen, or trained by a few contrastive steps.
 
-Some hundred texts cannot move millions of weights anywhere good, while a logistic regression on sentence vectors is at
-its best with them.
+A few hundred texts are too few to fine-tune millions of weights, and enough for a logistic regression on sentence
+vectors.
 """
 
 import time
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from components.data.dataset import Split
 from components.platform.progress import Progress, say
 from components.training.few_shot.contrast import contrast
-from components.training.few_shot.vocabulary_texts import WORDS, choose_words, whole_words
+from components.training.few_shot.vocabulary_texts import WORDS_PER_CLASS, nearest_words, whole_words
 from components.training.fine_tuning.model import (
     features,
     load_classifier,
@@ -28,17 +28,17 @@ from components.training.fine_tuning.model import (
     write_model,
 )
 from components.training.fine_tuning.pooling import pools_by_mean
-from components.training.fine_tuning.precision import Precision, choose_precision
+from components.training.fine_tuning.precision import TrainingPrecision, choose_precision
 from components.training.recipe import Epoch, Recipe
 from predictor.model.engine import pad
 from predictor.model.text import Encoder
 
 _BATCH = 32
 _HEAD_BATCH = 1024
-# What a word counts for in the head, of a text's 1: all words of a class are as 16 texts.
-_WORD = 16 / WORDS
-# How far the logit of a class without rows lies below the least that any other class has for a vector of length 1.
-_UNSEEN = 20.0
+# Weight of a word in the fit of the head, where a text has 1: all words of a class weigh as much as 16 texts.
+_WORD_WEIGHT = 16 / WORDS_PER_CLASS
+# How far the logit of a class without rows is below the lowest that any other class has for a vector of length 1.
+_UNSEEN_CLASS_MARGIN = 20.0
 
 
 def fit_head(
@@ -51,17 +51,17 @@ def fit_head(
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train a classifier as `fine_tune` does, by the methods `few-shot` and `frozen`.
+    """Train a classifier by the methods `few-shot` and `frozen`; the interface is that of `fine_tune`.
 
     Args:
         backbone: folder with weights and tokenizer.
         train: rows to learn from.
         validation: rows the result is scored on.
         labels: names in the order of the class ids.
-        recipe: its method and maximal length; the rest is for fine-tuning.
+        recipe: its method and maximum length; the rest is for fine-tuning.
         out: folder to write: `config.json`, `model.safetensors`, tokenizer files and `training.json`.
         seed: fixes the batches and dropout; on one machine two runs give the same weights.
-        on_epoch: told the result.
+        on_epoch: called with the result.
 
     Raises:
         InputError: the backbone cannot be loaded or takes fewer tokens than the recipe, or `out` cannot be written.
@@ -80,17 +80,17 @@ def fit_head(
     word_classes = np.empty(0, dtype=np.int64)
     if recipe.method == "few-shot":
         names = encoder(labels)
-        # The vectors of single words mean something in a sentence encoder only.
-        if pools_by_mean(backbone) and (every := encoder(whole_words(tokenizer))):
-            of_names, of_texts, of_words = (embed(model, part, pad_id, precision) for part in (names, ids, every))
-            chosen, word_classes = choose_words(of_names, of_texts, classes, of_words)
-            word_ids = [every[row] for row in chosen]
-        # A label's name is a text of its class, too: one point of accuracy with eight labels a class.
+        # The vectors of single words are meaningful in sentence encoders only.
+        if pools_by_mean(backbone) and (vocabulary := encoder(whole_words(tokenizer))):
+            of_names, of_texts, of_words = (embed(model, part, pad_id, precision) for part in (names, ids, vocabulary))
+            chosen, word_classes = nearest_words(of_names, of_texts, classes, of_words)
+            word_ids = [vocabulary[row] for row in chosen]
+        # A label's name is used as a text of its class: one point of accuracy with eight labels a class.
         ids, classes = [*ids, *names], np.concatenate([classes, np.arange(len(labels))])
         contrast(model, ids, classes, pad_id, precision, seed, (word_ids, word_classes))
     vectors = embed(model, [*ids, *word_ids], pad_id, precision)
-    shares = np.concatenate([np.ones(len(ids)), np.full(len(word_ids), _WORD)])
-    fit_logistic(model, vectors, np.concatenate([classes, word_classes]), shares)
+    row_weights = np.concatenate([np.ones(len(ids)), np.full(len(word_ids), _WORD_WEIGHT)])
+    fit_logistic(model, vectors, np.concatenate([classes, word_classes]), row_weights)
     seconds = time.monotonic() - started
     loss = head_loss(model, vectors[: len(ids)], classes)
     truth = validation.label_ids(labels)
@@ -114,9 +114,9 @@ def fit_head(
 
 @torch.inference_mode()
 def embed(
-    model: PreTrainedModel, ids: Sequence[Sequence[int]], pad_id: int, precision: Precision
+    model: PreTrainedModel, ids: Sequence[Sequence[int]], pad_id: int, precision: TrainingPrecision
 ) -> NDArray[np.float32]:
-    """Return what the head is given for each text, float32 of shape (texts, width)."""
+    """Return the input of the head for each text, float32 of shape (texts, width)."""
     model.eval()
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     vectors = np.empty((len(ids), output_layer(model).in_features), dtype=np.float32)
@@ -135,31 +135,31 @@ def fit_logistic(
     model: PreTrainedModel,
     vectors: NDArray[np.float32],
     classes: NDArray[np.int64],
-    shares: NDArray[np.float64] | None = None,
+    row_weights: NDArray[np.float64] | None = None,
 ) -> None:
-    """Set the output layer to the logistic regression of `classes` on `vectors`, each row counting for its share.
+    """Set the output layer to the logistic regression of `classes` on `vectors`, with a weight for each row.
 
-    The vectors are scaled to a mean length of 1 for the fit, which is the length sentence vectors have and what the
-    regression's strength is set for; the weights take the scale back. A class without rows keeps its place in the
+    For the fit the vectors are scaled to a mean length of 1, which sentence vectors have and for which the strength of
+    the regularisation is set; the layer's weights include this scale. A class without rows keeps its place in the
     output, with a logit far below the others'.
     """
     scale = 1 / max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
-    # The gradient is shared by all classes: with a thousand, sklearn's usual tolerance ends the fit before it begins.
+    # The gradient is spread over all classes: with a thousand, each part is below sklearn's usual tolerance at once.
     tolerance = 4e-4 / max(4, int(classes.max()) + 1)
-    fitted = LogisticRegression(C=1.0, max_iter=1000, tol=tolerance).fit(vectors * scale, classes, shares)
+    fitted = LogisticRegression(C=1.0, max_iter=1000, tol=tolerance).fit(vectors * scale, classes, row_weights)
     weight, bias = fitted.coef_ * scale, fitted.intercept_
     if len(weight) == 1:  # of two classes sklearn keeps one row, for the second against the first
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     layer, seen = output_layer(model), torch.from_numpy(fitted.classes_)
     layer.weight.zero_()
-    layer.bias.fill_(float((bias - np.linalg.norm(weight, axis=1) / scale).min()) - _UNSEEN)
+    layer.bias.fill_(float((bias - np.linalg.norm(weight, axis=1) / scale).min()) - _UNSEEN_CLASS_MARGIN)
     layer.weight[seen] = torch.from_numpy(weight).to(layer.weight)
     layer.bias[seen] = torch.from_numpy(bias).to(layer.bias)
 
 
 @torch.inference_mode()
 def head_loss(model: PreTrainedModel, vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
-    """Return the mean cross-entropy of the head on what `embed` gave, without another pass through the encoder."""
+    """Return the mean cross-entropy of the head on vectors from `embed`, without another pass through the encoder."""
     layer, total = output_layer(model), 0.0
     for start in range(0, len(vectors), _HEAD_BATCH):
         part, truth = (torch.from_numpy(rows[start : start + _HEAD_BATCH]) for rows in (vectors, classes))

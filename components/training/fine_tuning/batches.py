@@ -1,11 +1,11 @@
-"""Which rows go together: batches of like length under a token budget, and the rows of each class."""
+"""Which rows go together: batches of similar length under a token budget, and the rows of each class."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Rows that are sorted together: enough to fill batches with near-equal lengths, few enough to stay random.
+# Rows that are sorted together: enough for batches of near-equal lengths, few enough to keep the order random.
 WINDOW = 2048
 
 

@@ -1,4 +1,4 @@
-"""What a killed training run needs to go on as if nothing had happened."""
+"""Checkpoints, from which a killed training run resumes with the same result as an uninterrupted one."""
 
 import hashlib
 import io
@@ -20,12 +20,12 @@ from predictor.errors import InputError
 class Checkpoint:
     """One state of one training job, in a place that outlives its process.
 
-    Each state goes into a file of its own, `NAME.NUMBER.pt`, and only then the one before it goes away. So whatever
-    ends the writing, a whole state stays: fsspec publishes a file that an error or a signal closes, cut off as it is.
+    Each state is written to a new file, `NAME.NUMBER.pt`, before the previous one is deleted. So a complete state stays
+    whatever interrupts the writing: fsspec publishes a file that an error or a signal closes, truncated as it is.
 
     Args:
         root: a local folder or an fsspec URI such as `s3://bucket/checkpoints`; empty for no checkpoints.
-        job: all that decides the job's result. Another job in the same root has a state of its own.
+        job: all that decides the job's result. Another job in the same root has its own files.
 
     Raises:
         InputError: the place cannot be used at all.
@@ -36,29 +36,29 @@ class Checkpoint:
         self._root, self._base = root, ""
         self._files: Any = None
         if root:
-            with self._readable():
+            with self._read_errors():
                 self._files, base = fsspec.core.url_to_fs(root)
                 self._base = base.rstrip("/")
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last state saved, if there is one; what cannot be read is none.
+        """Return the last saved state, None if there is none; files that cannot be read are skipped.
 
         Raises:
             InputError: the place cannot be read.
         """
-        with self._readable():
+        with self._read_errors():
             for path in reversed(self._saved()):
                 content = io.BytesIO(self._files.cat_file(path))
                 try:
                     state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-                except Exception as error:  # torch has many for a file that is cut off or is none of its own
-                    say(f"checkpoint {path} is left out, since it cannot be read ({type(error).__name__})")
+                except Exception as error:  # torch raises many kinds for a truncated or foreign file
+                    say(f"checkpoint {path} is skipped, since it cannot be read ({type(error).__name__})")
                 else:
                     return state
         return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state; until the new one is whole, the old one stays.
+        """Replace the state; the old one stays until the new one is complete.
 
         Raises:
             InputError: the place is full or cannot be written.
@@ -70,19 +70,19 @@ class Checkpoint:
             before = self._saved()
             path = f"{self._base}/{self._name}.{self._number(before[-1]) + 1 if before else 1}.pt"
             self._write(path, state)
-        except Exception as error:  # each kind of storage has its own; torch turns a full disk into a RuntimeError
+        except Exception as error:  # each storage has its own; torch turns a full disk into a RuntimeError
             reason = " ".join(str(error).split())[:200]
             raise InputError(
                 f"checkpoint {path} cannot be written ({reason}): make room there and run again; "
                 "training goes on from the checkpoint before it"
             ) from error
-        self._forget(before)
+        self._delete(before)
 
     def remove(self) -> None:
-        """Forget the state: the job is done."""
+        """Delete the state: the job is done."""
         if self._files is not None:
             with suppress(Exception):  # leftovers are no reason to lose a model
-                self._forget(self._saved())
+                self._delete(self._saved())
 
     def _write(self, path: str, state: dict[str, Any]) -> None:
         self._files.makedirs(self._base, exist_ok=True)
@@ -96,14 +96,14 @@ class Checkpoint:
                 with self._files.open(path, "wb") as stream:
                     torch.save(state, stream)
         except BaseException:
-            self._forget([path])
+            self._delete([path])
             raise
 
     def _saved(self) -> list[str]:
         """Return the paths of all states, the latest last."""
         if self._files is None:
             return []
-        self._files.invalidate_cache()  # some storages remember for long what there was
+        self._files.invalidate_cache()  # some file systems cache listings for long
         try:
             names = self._files.ls(self._base, detail=False)
         except FileNotFoundError:
@@ -111,18 +111,18 @@ class Checkpoint:
         return sorted((str(name) for name in names if self._number(str(name))), key=self._number)
 
     def _number(self, path: str) -> int:
-        """Return a state's number, 0 for what is none of this job."""
+        """Return a state's number, 0 for a file that is not of this job."""
         name, _, rest = path.rpartition("/")[2].partition(".")
         number = rest.removesuffix(".pt")
         return int(number) if name == self._name and rest.endswith(".pt") and number.isdecimal() else 0
 
-    def _forget(self, paths: list[str]) -> None:
+    def _delete(self, paths: list[str]) -> None:
         for path in paths:
-            with suppress(Exception):  # the next one replaces it; the error that led here matters more
+            with suppress(Exception):  # the next state replaces it; an error that led here matters more
                 self._files.rm_file(path)
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _read_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:

@@ -1,7 +1,7 @@
-"""A last layer that works for the first token alone, the only one a classifier of the BERT family reads.
+"""A last layer that computes the first token ([CLS]) only, the one token that a BERT classifier reads.
 
-The other tokens are still looked at (keys and values), but ask nothing and are not fed forward: of a layer's ten
-matrix products a token, two remain. Answers and gradients are the same; six layers cost a seventh less.
+The other tokens still have keys and values, but no queries and no feed-forward pass: of a layer's ten matrix products a
+token, two remain. Outputs and gradients are the same, and a model of six layers costs a seventh less.
 """
 
 from functools import partial
@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 
-def read_first_token_only(model: PreTrainedModel) -> None:
-    """Change how the last layer of a BERT classifier computes, not what; other architectures are left alone."""
+def use_cls_only_layer(model: PreTrainedModel) -> None:
+    """Make the last layer of a BERT classifier compute its first token only; other architectures stay as they are."""
     if model.config.model_type == "bert":
         bert: Any = model.bert
         layer = bert.encoder.layer[-1]

@@ -1,7 +1,7 @@
-"""Dropout whose random bits are not wasted.
+"""Dropout that draws a quarter of the random bits.
 
-PyTorch draws 64 random bits on one core for each number that may be dropped: with short texts on a CPU that is a fifth
-of all training time. Sixteen bits say as well whether a number stays.
+PyTorch draws 64 random bits, on one core, for each number that may be dropped: with short texts on a CPU that is a
+fifth of all training time. Sixteen bits are enough to decide whether a number stays.
 """
 
 import torch
@@ -22,9 +22,9 @@ class Dropout(torch.nn.Module):
         """Return the values with a share `p` of them set to 0, and the others scaled up to keep the mean."""
         if not self.training or not self._dropped:
             return values
-        words = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
-        words.random_(torch.iinfo(torch.int64).min, None)
-        levels = words.view(torch.int16)[: values.numel()].view(values.shape)
+        bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
+        bits.random_(torch.iinfo(torch.int64).min, None)
+        levels = bits.view(torch.int16)[: values.numel()].view(values.shape)
         kept = levels >= self._dropped - _LEVELS // 2
         return values * kept * (_LEVELS / (_LEVELS - self._dropped))
 

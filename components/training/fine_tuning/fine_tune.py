@@ -16,11 +16,11 @@ from components.data.dataset import Split
 from components.platform.progress import Progress, say
 from components.training.fine_tuning.batches import token_batches
 from components.training.fine_tuning.checkpoint import Checkpoint
+from components.training.fine_tuning.loss import LossFunction
 from components.training.fine_tuning.model import load_classifier, load_tokenizer, score, write_model
-from components.training.fine_tuning.objective import Objective
 from components.training.fine_tuning.optimiser import build_optimiser
-from components.training.fine_tuning.precision import Precision, choose_precision, precision_of
-from components.training.fine_tuning.process_group import World
+from components.training.fine_tuning.precision import TrainingPrecision, choose_precision, precision_of
+from components.training.fine_tuning.process_group import ProcessGroup
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 from predictor.model.engine import pad
@@ -55,20 +55,21 @@ def fine_tune(
         recipe: hyper-parameters.
         out: folder to write: `config.json`, `model.safetensors`, tokenizer files and `training.json`.
         seed: fixes initial head, dropout and order; on one machine two runs give the same weights.
-        on_epoch: told each finished epoch, those before a resumption again; in the first process only.
+        on_epoch: called with each finished epoch, after a resumption with the earlier ones again; in the main process
+            only.
         checkpoints: folder or fsspec URI for the state between epochs; empty for none.
 
     Raises:
         InputError: the backbone cannot be loaded or takes fewer tokens than the recipe, the loss is no longer a
             number, or a checkpoint or `out` cannot be written. The last good checkpoint stays. Every process raises it.
     """
-    with World.join() as world:
-        with world.together():
-            world.take_gpu()
+    with ProcessGroup.join() as group:
+        with group.shared_errors():
+            group.use_own_gpu()
             torch.manual_seed(seed)
             model = load_classifier(backbone, labels)
-            if not world.first:
-                torch.manual_seed(seed + world.rank)  # the same weights, but not the same dropout on other rows
+            if not group.is_main:
+                torch.manual_seed(seed + group.rank)  # the same weights, but not the same dropout on other rows
             tokenizer = load_tokenizer(backbone, model, recipe.max_length)
             rows = "\0".join([*train.texts, *train.labels, *validation.texts])
             job = {
@@ -77,11 +78,11 @@ def fine_tune(
                 "seed": seed,
                 "labels": list(labels),
                 "rows": hashlib.sha256(rows.encode()).hexdigest(),
-                "processes": world.size,
+                "processes": group.size,
             }
-        world.agree(job)
-        precision = choose_precision(model, world.once)
-        with world.together():
+        group.check_same(job)
+        precision = choose_precision(model, group.run_on_main)
+        with group.shared_errors():
             training = _Training(
                 model,
                 Encoder(backbone, recipe.max_length),
@@ -91,21 +92,21 @@ def fine_tune(
                 recipe,
                 seed,
                 Checkpoint(checkpoints, job),
-                world,
+                group,
                 precision,
             )
             training.run(on_epoch)
-        world.once(partial(_keep, training, model, tokenizer, out))
+        group.run_on_main(partial(_write_result, training, model, tokenizer, out))
         return training.history
 
 
-def _keep(training: "_Training", model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+def _write_result(training: "_Training", model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     model.load_state_dict(training.best)
     record = {
         "precision": training.precision.name,
         "precision_reason": training.precision.reason,
         "device": str(training.precision.device),
-        "processes": training.world.size,
+        "processes": training.group.size,
         "recipe": asdict(training.recipe),
         "history": [asdict(row) for row in training.history],
     }
@@ -114,7 +115,7 @@ def _keep(training: "_Training", model: PreTrainedModel, tokenizer: PreTrainedTo
 
 
 class _Training:
-    """The loop's state, all of which a checkpoint holds, and its steps.
+    """The training loop and its state, all of which a checkpoint holds.
 
     Args:
         model: on the CPU, with the head for the task.
@@ -125,8 +126,8 @@ class _Training:
         recipe: hyper-parameters.
         seed: fixes the order of rows.
         checkpoint: where the state goes.
-        world: the processes that train together.
-        precision: how to compute; a run that goes on keeps the one it began with.
+        group: the processes that train together.
+        precision: how to compute; a resumed run keeps the one it began with.
     """
 
     def __init__(
@@ -139,36 +140,36 @@ class _Training:
         recipe: Recipe,
         seed: int,
         checkpoint: Checkpoint,
-        world: World,
-        precision: Precision,
+        group: ProcessGroup,
+        precision: TrainingPrecision,
     ) -> None:
         self.precision = precision
-        self.recipe, self.checkpoint, self.world, self._pad_id = recipe, checkpoint, world, pad_id
+        self.recipe, self.checkpoint, self.group, self._pad_id = recipe, checkpoint, group, pad_id
         self._device = self.precision.device
         self._model = model.to(self._device)  # type: ignore[arg-type]
         self._ids = encoder(train[0])
         self._validation = encoder(validation[0]), validation[1]
         lengths = [len(ids) for ids in self._ids]
-        budget = recipe.batch_tokens * world.size
-        self._plan = [list(token_batches(lengths, budget, seed, epoch)) for epoch in range(recipe.epochs)]
-        steps = sum(map(len, self._plan))
+        budget = recipe.batch_tokens * group.size
+        self._batches = [list(token_batches(lengths, budget, seed, epoch)) for epoch in range(recipe.epochs)]
+        steps = sum(map(len, self._batches))
         say(f"{self.precision.name} on {self._device.type}, since {self.precision.reason}")
-        if world.size > 1:
-            say(f"{world.size} processes train together, {budget:,} tokens a batch")
+        if group.size > 1:
+            say(f"{group.size} processes train together, {budget:,} tokens a batch")
         say(f"{len(lengths):,} texts, {sum(lengths):,} tokens, {recipe.epochs} epochs, {steps:,} steps")
         self._optimiser, self._schedule = build_optimiser(model, recipe, steps)
         classes = len(model.config.id2label or ())
-        self._objective = Objective(torch.tensor(train[1]), classes, recipe, self._device)
+        self._loss_function = LossFunction(torch.tensor(train[1]), classes, recipe, self._device)
         self.history: list[Epoch] = []
         self.best: dict[str, torch.Tensor] = {}
-        self._next = 0
-        """The batch of the running epoch that comes next."""
-        self._total, self._seen, self._seconds, self._saved = 0.0, 0, 0.0, 0.0
+        self._next_batch = 0
+        """Index of the next batch of the current epoch."""
+        self._loss_sum, self._texts_seen, self._seconds, self._saved_at = 0.0, 0, 0.0, 0.0
 
     def run(self, on_epoch: Callable[[Epoch], None]) -> None:
         """Train from where the checkpoint says, or from the start, to the end."""
         self._resume()
-        self._parallel = self.world.parallel(self._model)
+        self._parallel = self.group.data_parallel(self._model)
         try:
             self._run(on_epoch)
         finally:
@@ -176,54 +177,55 @@ class _Training:
 
     def _run(self, on_epoch: Callable[[Epoch], None]) -> None:
         for row in self.history:
-            self.world.once(partial(on_epoch, row))
+            self.group.run_on_main(partial(on_epoch, row))
         progress = Progress("fine-tune", self.recipe.epochs * len(self._ids), done=self._texts_done())
-        while len(self.history) < self.recipe.epochs and not self._stale():
+        while len(self.history) < self.recipe.epochs and not self._out_of_patience():
             done = self._epoch(progress)
             self.history.append(done)
             if done.rank >= max(row.rank for row in self.history):
                 self.best = {name: value.detach().cpu().clone() for name, value in self._model.state_dict().items()}
-            self._next, self._total, self._seen, self._seconds = 0, 0.0, 0, 0.0
+            self._next_batch, self._loss_sum, self._texts_seen, self._seconds = 0, 0.0, 0, 0.0
             self._save()
             say(
                 f"epoch {done.epoch}: train loss {done.train_loss:.3f}, validation loss {done.validation_loss:.3f}, "
                 f"validation accuracy {done.validation_accuracy:.2%}, {done.texts_per_second:.0f} texts/s"
             )
-            self.world.once(partial(on_epoch, done))
+            self.group.run_on_main(partial(on_epoch, done))
 
     def _epoch(self, progress: Progress) -> Epoch:
         self._model.train()
-        started = self._saved = time.monotonic()
+        started = self._saved_at = time.monotonic()
         before = self._seconds
-        batches = self._plan[len(self.history)]
-        while self._next < len(batches):
-            batch = batches[self._next]
-            self._total += self._step(batch) * len(batch)
-            self._seen += len(batch)
-            self._next += 1
+        batches = self._batches[len(self.history)]
+        while self._next_batch < len(batches):
+            batch = batches[self._next_batch]
+            self._loss_sum += self._step(batch) * len(batch)
+            self._texts_seen += len(batch)
+            self._next_batch += 1
             now = time.monotonic()
             self._seconds = before + now - started
-            progress(self._texts_done(), f"loss {self._total / self._seen:.3f}")
-            if self._next < len(batches) and self.world.once(self._due):
+            progress(self._texts_done(), f"loss {self._loss_sum / self._texts_seen:.3f}")
+            if self._next_batch < len(batches) and self.group.run_on_main(self._checkpoint_due):
                 self._save()
         loss, accuracy, complete = self._validate()
-        rate = self._seen / max(self._seconds, 1e-9)
-        return Epoch(len(self.history) + 1, self._total / self._seen, loss, accuracy, self._seconds, rate, complete)
+        rate = self._texts_seen / max(self._seconds, 1e-9)
+        train_loss = self._loss_sum / self._texts_seen
+        return Epoch(len(self.history) + 1, train_loss, loss, accuracy, self._seconds, rate, complete)
 
     def _step(self, batch: list[int]) -> float:
         """Learn from one batch, each process from its share, and return the mean loss of all of it."""
-        rows, counts = self.world.share(batch)
+        rows, weight = self.group.shard(batch)
         tokens, mask = (torch.from_numpy(part) for part in pad([self._ids[row] for row in rows], self._pad_id))
         with self.precision.autocast():
             logits = self._parallel(input_ids=tokens.to(self._device), attention_mask=mask.to(self._device)).logits
-        loss = self._objective(logits, rows, batch) * counts
-        (value,) = self.world.sum(float(loss.detach()))
+        loss = self._loss_function(logits, rows, batch) * weight
+        (value,) = self.group.sum(float(loss.detach()))
         if not np.isfinite(value):
             raise InputError(
                 f"the loss became {value} in epoch {len(self.history) + 1}: lower the learning rate "
                 f"(now {self.recipe.learning_rate:g}) or look for broken rows in the training data"
             )
-        (loss * self.world.size).backward()  # the processes average their gradients; here they must add up
+        (loss * self.group.size).backward()  # the losses add up, but gradients are averaged over the processes
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self.recipe.gradient_norm)
         self._optimiser.step()
         self._schedule.step()
@@ -231,17 +233,17 @@ class _Training:
         return value
 
     def _validate(self) -> tuple[float, float, bool]:
-        """Return (mean cross-entropy, accuracy, whether every class they have was answered) on the validation rows."""
-        share = (self.world.rank, self.world.size)
+        """Return (mean cross-entropy, accuracy, whether each class was predicted at all) on the validation rows."""
+        share = (self.group.rank, self.group.size)
         ids, classes = self._validation
         loss, right, answers = score(self._model, ids, classes, self._pad_id, self.precision, share)
-        loss, accurate, *answered = self.world.sum(loss, right, *answers)
+        loss, accurate, *answered = self.group.sum(loss, right, *answers)
         return loss / len(ids), accurate / len(ids), all(answered[class_] for class_ in set(classes))
 
     def _texts_done(self) -> int:
-        return len(self.history) * len(self._ids) + self._seen
+        return len(self.history) * len(self._ids) + self._texts_seen
 
-    def _stale(self) -> bool:
+    def _out_of_patience(self) -> bool:
         """Whether `patience` epochs have passed since the best one."""
         if not self.recipe.patience or not self.history:
             return False
@@ -251,12 +253,12 @@ class _Training:
             say(f"stopping early: no better validation accuracy for {waited} epochs")
         return waited >= self.recipe.patience
 
-    def _due(self) -> bool:
-        return time.monotonic() - self._saved >= CHECKPOINT_SECONDS
+    def _checkpoint_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def _save(self) -> None:
-        self.world.once(partial(self.checkpoint.save, self._state()))
-        self._saved = time.monotonic()
+        self.group.run_on_main(partial(self.checkpoint.save, self._state()))
+        self._saved_at = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
         cuda = [torch.cuda.get_rng_state()] if self._device.type == "cuda" else []
@@ -267,12 +269,17 @@ class _Training:
             "best": self.best,
             "history": [asdict(row) for row in self.history],
             "precision": self.precision.name,
-            "random": self.world.gather([torch.get_rng_state(), *cuda]),
-            "epoch": {"next": self._next, "total": self._total, "seen": self._seen, "seconds": self._seconds},
+            "random": self.group.all_gather([torch.get_rng_state(), *cuda]),
+            "epoch": {
+                "next": self._next_batch,
+                "total": self._loss_sum,
+                "seen": self._texts_seen,
+                "seconds": self._seconds,
+            },
         }
 
     def _resume(self) -> None:
-        state = self.world.once(self.checkpoint.load)
+        state = self.group.run_on_main(self.checkpoint.load)
         if state is None:
             return
         name = state.get("precision", self.precision.name)
@@ -284,12 +291,12 @@ class _Training:
         self._schedule.load_state_dict(state["schedule"])
         self.best = state["best"]
         self.history = [Epoch(**row) for row in state["history"]]
-        cpu, *cuda = state["random"][self.world.rank]
+        cpu, *cuda = state["random"][self.group.rank]
         torch.set_rng_state(cpu)
         for states in cuda:
             torch.cuda.set_rng_state(states)
         epoch = state["epoch"]
-        self._next, self._total, self._seen, self._seconds = (
+        self._next_batch, self._loss_sum, self._texts_seen, self._seconds = (
             epoch[name] for name in ("next", "total", "seen", "seconds")
         )
-        say(f"going on from the checkpoint in epoch {len(self.history) + 1}, batch {self._next + 1}")
+        say(f"going on from the checkpoint in epoch {len(self.history) + 1}, batch {self._next_batch + 1}")

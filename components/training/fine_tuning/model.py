@@ -1,4 +1,4 @@
-"""A backbone with a classification head: loading, asking, writing."""
+"""A backbone with a classification head: loading, scoring, writing."""
 
 import json
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from components.training.fine_tuning.cls_only_layer import read_first_token_only
+from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
 from components.training.fine_tuning.dropout import use_cheap_dropout
 from components.training.fine_tuning.pooling import pools_by_mean, set_mean_layer
-from components.training.fine_tuning.precision import Precision
+from components.training.fine_tuning.precision import TrainingPrecision
 from components.training.recipe import HISTORY_FILE
 from predictor.errors import InputError
 from predictor.model.engine import pad
 
-# Dropping attention weights costs a CPU a tenth of its time, and PyTorch's fused attention, which could do without, is
-# slower still on a CPU with short texts: backward it takes 16 ms a layer. So attention is written out, and keeps its
-# weights; the other dropouts stay as the backbone has them.
+# Dropout of attention weights is switched off: it takes a tenth of the time on a CPU. (PyTorch's fused attention has it
+# for less, but is slower on a CPU with short texts: its backward pass takes 16 ms a layer.) The other dropouts stay as
+# the backbone has them.
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
-# Texts a forward pass, of like length.
+# Texts a forward pass, of similar length.
 _BATCH = 32
 
 
@@ -37,8 +37,8 @@ def load_classifier(backbone: Path, labels: Sequence[str], pooled: bool = False)
     Args:
         backbone: folder with weights and tokenizer.
         labels: names in the order of the class ids.
-        pooled: give a sentence encoder that pools by the mean a last layer that does so, for a head that is fitted to
-            frozen features. Fine-tuning has no need of it: it teaches the first token as well.
+        pooled: add a last layer to a sentence encoder that pools by the mean, which does this pooling, for a head that
+            is fitted to frozen features. Fine-tuning does not need it, since it trains the first token anyway.
 
     Raises:
         InputError: transformers cannot read the backbone.
@@ -71,7 +71,7 @@ def _load(backbone: Path, labels: Sequence[str], mean_layer: bool) -> PreTrained
     )  # fmt: skip
     if mean_layer:
         set_mean_layer(model)
-    read_first_token_only(model)
+    use_cls_only_layer(model)
     if on_cpu:
         use_cheap_dropout(model)
     return model
@@ -96,8 +96,10 @@ def output_layer(model: PreTrainedModel) -> torch.nn.Linear:
     return [part for part in model.modules() if isinstance(part, torch.nn.Linear)][-1]
 
 
-def features(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """Return what the output layer is given for a padded batch, of shape (texts, width)."""
+def features(
+    model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, precision: TrainingPrecision
+) -> torch.Tensor:
+    """Return the input of the output layer for a padded batch, of shape (texts, width)."""
     seen: list[torch.Tensor] = []
     hook = output_layer(model).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
@@ -113,10 +115,10 @@ def score(
     ids: Sequence[Sequence[int]],
     classes: Sequence[int],
     pad_id: int,
-    precision: Precision,
+    precision: TrainingPrecision,
     share: tuple[int, int] = (0, 1),
 ) -> tuple[float, int, list[int]]:
-    """Return (sum of cross-entropies, right answers, answers by class), over the batches of `share`.
+    """Return (sum of cross-entropies, correct predictions, predictions by class), over the batches of `share`.
 
     Args:
         model: a classifier, on the device of `precision`.
@@ -124,7 +126,7 @@ def score(
         classes: the true class of each.
         pad_id: what a batch is padded with.
         precision: how to compute.
-        share: (which part, of how many), for several processes that score one split together.
+        share: (which part, of how many), where several processes score one split together.
     """
     model.eval()
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))

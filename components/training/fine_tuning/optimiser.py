@@ -1,4 +1,4 @@
-"""AdamW, and a learning rate that rises and falls."""
+"""AdamW, and its learning rate schedule: warmup, then linear decay."""
 
 import torch
 

@@ -1,9 +1,9 @@
-"""Mean pooling, written in BERT's own weights.
+"""Mean pooling as a BERT layer with suitable weights.
 
-Sentence encoders speak through the mean of all tokens; classifiers of the BERT family read the first token. One more
-layer joins the two exactly: attention with queries and keys of 0 looks at all tokens alike, so the first token becomes
-their mean, and layer normalisation scales it as sentence encoders scale their vectors to length 1. What comes out is an
-ordinary BERT, which every tool can load, train and export.
+The output of a sentence encoder is the mean of all tokens; classifiers of the BERT family read the first token. One
+more layer turns the one into the other exactly: attention with queries and keys of 0 weighs all tokens equally, so the
+first token becomes their mean, and layer normalisation scales it, as sentence encoders scale their vectors to length 1.
+The result is an ordinary BERT, which every tool can load, train and export.
 """
 
 import json
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-# How much louder the mean is than the first token's own state, which the layer's residual path adds to it.
+# Factor of the mean, beside which the first token's own state, added by the residual connection, is negligible.
 _GAIN = 1e4
-# Small enough that the pooler's tanh is a straight line.
+# Small enough that the pooler's tanh is nearly linear.
 _SLOPE = 0.02
 
 
 def pools_by_mean(backbone: Path) -> bool:
-    """Whether the backbone is a BERT that pools by the mean, as sentence-transformers notes it beside the weights."""
+    """Whether the backbone is a BERT that pools by the mean, as sentence-transformers notes beside the weights."""
     pooling, config = backbone / "1_Pooling" / "config.json", backbone / "config.json"
     if not pooling.is_file():
         return False
@@ -32,7 +32,7 @@ def pools_by_mean(backbone: Path) -> bool:
 
 @torch.no_grad()
 def set_mean_layer(model: PreTrainedModel) -> None:
-    """Make the last layer of a BERT classifier hand the normalised mean of all tokens to the head.
+    """Make the last layer of a BERT classifier give the normalised mean of all tokens to the head.
 
     Args:
         model: a `BertForSequenceClassification` with one layer more than its backbone has.

@@ -1,4 +1,4 @@
-"""Which numbers to multiply in, on what, and why."""
+"""The number format and the device of training, and the reason for the choice."""
 
 import time
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from functools import partial
 
 import torch
 
-# A trial takes as many tokens as a batch of fine-tuning, fewer where the layers are large, and about so much time.
-_TOKENS = 1024
-_FLOPS = 4e9
-_SECONDS = 0.2
-# bf16 drops two thirds of the digits: it has to be worth it, and by more than a measurement is off.
-_LEAST_GAIN = 1.1
+# A measurement uses as many tokens as a batch of fine-tuning, fewer where the layers are large, and about this time.
+_MAX_TOKENS = 1024
+_MAX_FLOP = 4e9
+_MEASURING_SECONDS = 0.2
+# bf16 drops two thirds of the digits, so it has to be faster by more than the error of a measurement.
+_MIN_SPEEDUP = 1.1
 
-Rates = dict[str, float]
-"""GFLOP/s by precision; empty where there is nothing to choose."""
+Gflops = dict[str, float]
+"""GFLOP/s by precision; empty where only fp32 is possible."""
 
 
 @dataclass(frozen=True)
-class Precision:
+class TrainingPrecision:
     """How training computes: `name` is bf16 or fp32, `reason` says in words why."""
 
     name: str
@@ -30,54 +30,54 @@ class Precision:
 
 
 def choose_precision(
-    model: torch.nn.Module, once: Callable[[Callable[[], Rates]], Rates] = lambda action: action()
-) -> Precision:
+    model: torch.nn.Module, measure_once: Callable[[Callable[[], Gflops]], Gflops] = lambda action: action()
+) -> TrainingPrecision:
     """Return bf16 on a GPU that has it, and on a CPU that has it and is faster with it; else fp32.
 
     Args:
-        model: what is going to be trained; a CPU tries its layers, for less than a second.
-        once: of processes that train together, lets one measure and tells all of them what it found.
+        model: what is going to be trained; on a CPU its layers are measured, for less than a second.
+        measure_once: where several processes train together, measures in one of them and returns the result in all.
     """
     if torch.cuda.is_available():
         bf16 = torch.cuda.is_bf16_supported()
         reason = f"{torch.cuda.get_device_name()} {'has' if bf16 else 'lacks'} bf16"
         return precision_of("bf16" if bf16 else "fp32", torch.device("cuda"), reason)
-    name, reason = decide(once(partial(_rates, model)))
+    name, reason = choose_for_cpu(measure_once(partial(_measure, model)))
     return precision_of(name, torch.device("cpu"), reason)
 
 
-def precision_of(name: str, device: torch.device, reason: str) -> Precision:
-    """Return the precision of this name."""
+def precision_of(name: str, device: torch.device, reason: str) -> TrainingPrecision:
+    """Return the precision with this name: bf16 or fp32."""
     bf16 = partial(torch.autocast, device.type, torch.bfloat16)
-    return Precision(name, device, reason, bf16 if name == "bf16" else nullcontext)
+    return TrainingPrecision(name, device, reason, bf16 if name == "bf16" else nullcontext)
 
 
-def decide(rates: Rates) -> tuple[str, str]:
-    """Return bf16 or fp32 for a CPU, and why, from what was measured on it."""
-    if not rates:
+def choose_for_cpu(gflops: Gflops) -> tuple[str, str]:
+    """Return bf16 or fp32 for a CPU, and why, by what was measured on it."""
+    if not gflops:
         return "fp32", "the CPU does not multiply bf16 matrices in hardware"
-    name = "bf16" if rates["bf16"] > _LEAST_GAIN * rates["fp32"] else "fp32"
-    figures = " and ".join(f"{rate:.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
+    name = "bf16" if gflops["bf16"] > _MIN_SPEEDUP * gflops["fp32"] else "fp32"
+    figures = " and ".join(f"{rate:.0f} GFLOP/s in {precision}" for precision, rate in gflops.items())
     return name, f"this CPU computes the model's layers at {figures}"
 
 
-def _rates(model: torch.nn.Module) -> Rates:
-    """Try both precisions, where the CPU multiplies bf16 in hardware."""
+def _measure(model: torch.nn.Module) -> Gflops:
+    """Measure both precisions, where the CPU multiplies bf16 in hardware."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return {}
-    return {name: trial(model, precision_of(name, torch.device("cpu"), "")) for name in ("fp32", "bf16")}
+    return {name: measure_gflops(model, precision_of(name, torch.device("cpu"), "")) for name in ("fp32", "bf16")}
 
 
-def trial(model: torch.nn.Module, precision: Precision) -> float:
-    """Return the GFLOP/s of products like those of the model's linear layers, forwards and backwards.
+def measure_gflops(model: torch.nn.Module, precision: TrainingPrecision) -> float:
+    """Return the GFLOP/s of products like those of the model's linear layers, forward and backward.
 
-    One of each shape is tried, on tensors of its own; the generator of random numbers stays as it is.
+    One product of each shape is measured, on new tensors, without any use of the random number generator.
     """
     layers = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
     shapes = sorted({(layer.out_features, layer.in_features) for layer in layers})
     weights = [torch.full(shape, 0.01, requires_grad=True) for shape in shapes]
-    a_token = 6 * sum(weight.numel() for weight in weights)  # a product forwards, two backwards
-    tokens = int(min(_TOKENS, max(1, _FLOPS // a_token)))
+    flop_a_token = 6 * sum(weight.numel() for weight in weights)  # one product forward, two backward
+    tokens = int(min(_MAX_TOKENS, max(1, _MAX_FLOP // flop_a_token)))
     pairs = [(weight, torch.full((tokens, weight.shape[1]), 0.01, requires_grad=True)) for weight in weights]
 
     def seconds() -> float:
@@ -88,8 +88,8 @@ def trial(model: torch.nn.Module, precision: Precision) -> float:
             out.backward(torch.ones_like(out))
         return time.perf_counter() - started
 
-    seconds()  # prepares the kernels
+    seconds()  # warms up
     taken = [seconds()]
-    while sum(taken) < _SECONDS:
+    while sum(taken) < _MEASURING_SECONDS:
         taken.append(seconds())
-    return tokens * a_token / min(taken) / 1e9
+    return tokens * flop_a_token / min(taken) / 1e9

@@ -1,4 +1,4 @@
-"""Training in more than one process: who learns from which rows, and how all of them fail and end together."""
+"""Training in several processes: which rows each one gets, and how all of them fail and end at once."""
 
 import gc
 import os
@@ -16,19 +16,20 @@ from predictor.errors import InputError
 
 T = TypeVar("T")
 
-# A process may wait this long for another one that downloads data or writes a checkpoint.
-_PATIENCE = timedelta(minutes=30)
+# How long a process waits for another one that downloads data or writes a checkpoint.
+_TIMEOUT = timedelta(minutes=30)
 
 
-class AgreedError(InputError):
-    """An error that every process knows of, so that nobody waits for anybody."""
+class SharedError(InputError):
+    """An error that every process raises, so that none waits for another."""
 
 
 @dataclass(frozen=True)
-class World:
-    """One process among those that train one model together; by itself, the only one.
+class ProcessGroup:
+    """The processes that train one model together, as one of them sees them; a group of one is the usual case.
 
-    All but `rank`, `size` and `local_rank` must be called by every process in the same order.
+    The collective methods must be called by every process, and in the same order: `sum`, `all_gather`, `run_on_main`,
+    `shared_errors` and `check_same`.
     """
 
     rank: int = 0
@@ -38,43 +39,43 @@ class World:
 
     @classmethod
     @contextmanager
-    def join(cls) -> Iterator["World"]:
-        """Yield the world that torchrun's environment variables describe, and leave it afterwards.
+    def join(cls) -> Iterator["ProcessGroup"]:
+        """Yield the group that torchrun's environment variables describe, and leave it afterwards.
 
-        Without torchrun, or with one process, there is nothing to join. Inside a world that was joined already, it is
-        that one. Only the first process prints: what all of them have to say is the same. A process joins once in its
-        life: the store where processes find each other remembers the addresses of those that left.
+        Without torchrun, or with one process, it is a group of one. A process that has joined already gets the same
+        group again. Only the main process prints, since all would print the same. A process can join only once: the
+        store in which processes find each other keeps the addresses of those that left.
         """
         env = os.environ
         if int(env.get("WORLD_SIZE", "1")) == 1:
             yield cls()
             return
-        world = cls(int(env["RANK"]), int(env["WORLD_SIZE"]), int(env["LOCAL_RANK"]))
+        group = cls(int(env["RANK"]), int(env["WORLD_SIZE"]), int(env["LOCAL_RANK"]))
         if dist.is_initialized():
-            yield world
+            yield group
             return
-        # Gradients go over nccl where there are GPUs; the words that processes exchange are small and stay off them.
+        # Gradients go over nccl where there are GPUs; everything else that is exchanged is small and on the CPU.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        dist.init_process_group(backend, timeout=_TIMEOUT)
         try:
-            with open(os.devnull, "w") as nowhere, nullcontext() if world.first else redirect_stdout(nowhere):
+            with open(os.devnull, "w") as nowhere, nullcontext() if group.is_main else redirect_stdout(nowhere):
                 try:
-                    yield world
+                    yield group
                 except (InputError, SystemExit):
-                    world.gather("")  # torchrun kills the rest when one ends: let the first process say why
+                    group.all_gather("")  # torchrun kills the others once one ends: let the main process print why
                     raise
-                world.gather("")
+                group.all_gather("")
         finally:
-            gc.collect()  # what is still part of a cycle holds the process group too; see `parallel`
+            gc.collect()  # reference cycles may still hold the process group; see `data_parallel`
             dist.destroy_process_group()
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+    def is_main(self) -> bool:
+        """Whether this is the process that prints and writes files."""
         return self.rank == 0
 
-    def take_gpu(self) -> None:
-        """Make this process's GPU the default one, where there are GPUs.
+    def use_own_gpu(self) -> None:
+        """Make the GPU of this process its default device, where there are GPUs.
 
         Raises:
             InputError: the machine runs more processes than it has GPUs.
@@ -89,35 +90,36 @@ class World:
             )
         torch.cuda.set_device(self.local_rank)
 
-    def share(self, batch: list[int]) -> tuple[list[int], float]:
-        """Return this process's rows of a batch, and how much they count: 1, or 0 for a row on loan.
+    def shard(self, batch: list[int]) -> tuple[list[int], float]:
+        """Return this process's rows of a batch, and their weight: 1, or 0 for a row that only fills the place.
 
-        The shares partition the batch. A process that finds no row left borrows one that counts nothing, since all
-        must compute a gradient for any to get one. Rows come sorted by length, so every n-th row makes fair shares.
+        The shards partition the batch. A process for which no row is left takes the first one with weight 0, since
+        gradients are averaged over all processes and each must compute one. Rows are sorted by length, so taking every
+        n-th row makes shards of about the same size.
         """
         rows = batch[self.rank :: self.size]
         return (rows, 1.0) if rows else (batch[:1], 0.0)
 
-    def parallel(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Return the model with gradients averaged over all processes, and the first one's weights in each.
+    def data_parallel(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return the model with gradients averaged over all processes, and the main process's weights in each.
 
-        Let go of it before the world is left: torch 2.13 deadlocks now and then where the last to hold the process
-        group is DistributedDataParallel, which frees it with Python's lock held.
+        Drop the returned model before leaving the group: torch 2.13 sometimes deadlocks where DistributedDataParallel
+        has the last reference to the process group, which it frees while it holds the GIL.
         """
         if self.size == 1:
             return model
-        # A static graph lets a backbone have parameters that its classifier never uses.
+        # With a static graph a backbone may have parameters that its classifier never uses.
         return DistributedDataParallel(model, forward_sync_buffers=False, static_graph=True)
 
     def sum(self, *values: float) -> list[float]:
-        """Add up each number over all processes; every one gets the same bits."""
+        """Add up each number over all processes; every process gets the same bits."""
         if self.size == 1:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total)
         return [float(value) for value in total]
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Return the value of each process, in the order of their ranks."""
         if self.size == 1:
             return [value]
@@ -125,58 +127,58 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def once(self, action: Callable[[], T]) -> T:
-        """Let the first process act, and return its result in every process.
+    def run_on_main(self, action: Callable[[], T]) -> T:
+        """Call the action in the main process, and return its result in every process.
 
         Raises:
-            AgreedError: the action raised an InputError; this is its sentence.
+            SharedError: the action raised an InputError; it has the same message.
         """
         if self.size == 1:
             return action()
         box: list[Any] = [None, ""]
-        if self.first:
+        if self.is_main:
             try:
                 box = [action(), ""]
             except InputError as error:
                 box = [None, str(error)]
         dist.broadcast_object_list(box, src=0)
         if box[1]:
-            raise AgreedError(box[1])
+            raise SharedError(box[1])
         result: T = box[0]
         return result
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Raise in every process what one of them raises inside.
+    def shared_errors(self) -> Iterator[None]:
+        """Raise in every process what one of them raises in the block.
 
-        What stands inside either needs no other process, or fails in all of them at the same place.
+        The block must call no collective method, unless that fails in all processes at the same place.
 
         Raises:
-            AgreedError: a process raised an InputError; this is the sentence of the first that did.
+            SharedError: a process raised an InputError; the message is that of the lowest rank that did.
         """
         mine = ""
         try:
             yield
-        except AgreedError:
+        except SharedError:
             raise
         except InputError as error:
             if self.size == 1:
                 raise
             mine = str(error)
-        sentences = [sentence for sentence in self.gather(mine) if sentence]
+        sentences = [sentence for sentence in self.all_gather(mine) if sentence]
         if sentences:
-            raise AgreedError(sentences[0])
+            raise SharedError(sentences[0])
 
-    def agree(self, job: Any) -> None:
-        """Make sure that all processes are about to do the same job; otherwise they would wait for each other forever.
+    def check_same(self, job: Any) -> None:
+        """Check that all processes are about to do the same job; otherwise they would wait for each other forever.
 
         Raises:
-            AgreedError: one of them has another job.
+            SharedError: one of them has another job.
         """
-        jobs = self.gather(job)
+        jobs = self.all_gather(job)
         for rank, other in enumerate(jobs):
             if other != jobs[0]:
-                raise AgreedError(
+                raise SharedError(
                     f"process {rank} has other data, backbone or settings than process 0: "
                     "give the same --data and options on every machine"
                 )

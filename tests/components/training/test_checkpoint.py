@@ -175,7 +175,7 @@ def test_a_state_that_cannot_be_read_is_none(place: str, capsys: pytest.CaptureF
     state = checkpoint.load()
     assert state is not None and state["weights"].tolist() == [1, 1, 1]
     (line,) = capsys.readouterr().out.splitlines()
-    assert ".2.pt is left out, since it cannot be read" in line
+    assert ".2.pt is skipped, since it cannot be read" in line
     files.pipe_file(first, b"garbage")
     assert checkpoint.load() is None
     checkpoint.save({"weights": torch.zeros(3)})

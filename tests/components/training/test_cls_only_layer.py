@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from components.training.fine_tuning.cls_only_layer import read_first_token_only
+from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -15,7 +15,7 @@ def test_answers_and_gradients_stay_the_same(checkpoint: Path, attention: str) -
     for short in (False, True):
         model = AutoModelForSequenceClassification.from_pretrained(checkpoint, attn_implementation=attention).eval()
         if short:
-            read_first_token_only(model)
+            use_cls_only_layer(model)
             assert model.bert(input_ids=tokens, attention_mask=mask).last_hidden_state.shape[1] == 1
         answer = model(input_ids=tokens, attention_mask=mask).logits
         answer.square().sum().backward()

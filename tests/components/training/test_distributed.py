@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 import components
 from components.data.dataset import Dataset
-from components.training.fine_tuning.process_group import World
+from components.training.fine_tuning.process_group import ProcessGroup
 from components.training.recipe import Recipe
 from predictor.errors import InputError
 
@@ -36,12 +36,12 @@ import torch
 from components.data.dataset import Dataset, Split
 from components.platform.termination import one_sentence
 from components.training.fine_tuning import fine_tune as finetune
-from components.training.fine_tuning.process_group import World
-from components.training.fine_tuning.precision import Precision
+from components.training.fine_tuning.process_group import ProcessGroup
+from components.training.fine_tuning.precision import TrainingPrecision
 from components.training.recipe import Recipe
 given = json.loads(sys.argv[1])
 rank = int(os.environ.get("RANK", "0"))
-finetune.choose_precision = lambda model, once: Precision("fp64", torch.device("cpu"), "it is a test", nullcontext)
+finetune.choose_precision = lambda model, _: TrainingPrecision("fp64", torch.device("cpu"), "a test", nullcontext)
 load = finetune.load_classifier
 finetune.load_classifier = lambda *given: load(*given).double()
 finetune.CHECKPOINT_SECONDS = given.get("checkpoint_seconds", 300.0)
@@ -62,7 +62,7 @@ if rank == 1 and given.get("other_data"):
 backbone = given["backbone"] if rank == 0 or not given.get("broken_backbone") else "/nowhere/at/all"
 if "disk" in given:
     resource.setrlimit(resource.RLIMIT_FSIZE, (given["disk"], resource.RLIM_INFINITY))
-with World.join() as world, one_sentence(), world.together():
+with ProcessGroup.join() as group, one_sentence(), group.shared_errors():
     history = finetune.fine_tune(
         Path(backbone), train, dataset.validation, dataset.labels, Recipe(**given["recipe"]), Path(given["out"]), 3,
         on_epoch, given.get("checkpoints", ""),
@@ -99,6 +99,11 @@ def _start(processes: int, *command: str) -> subprocess.Popen[str]:
         [sys.executable, *(torchrun if processes > 1 else []), *command],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | env, start_new_session=True,
     )  # fmt: skip
+
+
+def _start_worker(*options: str) -> subprocess.Popen[str]:
+    """Start the command of a TrainJob's containers, which have `pigeonhole` on their PATH."""
+    return _start(2, "--no-python", str(Path(sys.executable).with_name("pigeonhole")), "train-worker", *options)
 
 
 def _train(processes: int, work: Path, **given: Any) -> tuple[int, str]:
@@ -138,7 +143,7 @@ def _history(work: Path) -> list[list[float]]:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=80, unique=True), st.integers(1, 9))
 def test_the_shares_of_a_batch_partition_it_evenly(batch: list[int], size: int) -> None:
-    shares = [World(rank, size).share(batch) for rank in range(size)]
+    shares = [ProcessGroup(rank, size).shard(batch) for rank in range(size)]
     counted = [rows for rows, counts in shares if counts]
     assert sorted(row for rows in counted for row in rows) == sorted(batch)
     assert max(map(len, counted)) - min(map(len, counted)) <= 1
@@ -148,10 +153,10 @@ def test_the_shares_of_a_batch_partition_it_evenly(batch: list[int], size: int) 
 
 
 def test_alone_there_is_nothing_to_join() -> None:
-    with World.join() as world:
-        assert world == World(0, 1, 0)
-        assert world.sum(1.5, 2) == [1.5, 2] and world.gather("a") == ["a"] and world.once(lambda: 3) == 3
-        with pytest.raises(InputError, match=r"^as it was$"), world.together():
+    with ProcessGroup.join() as group:
+        assert group == ProcessGroup(0, 1, 0)
+        assert group.sum(1.5, 2) == [1.5, 2] and group.all_gather("a") == ["a"] and group.run_on_main(lambda: 3) == 3
+        with pytest.raises(InputError, match=r"^as it was$"), group.shared_errors():
             raise InputError("as it was")
 
 
@@ -267,11 +272,9 @@ def test_the_program_trains_in_two_processes_and_delivers(still: Path, data: Pat
     options = {
         "--data": data.as_uri(), "--out": (tmp_path / "out").as_uri(), "--backbone": str(still), "--profile": "fast",
         "--max-length": "32", "--seed": "5", "--checkpoints": str(tmp_path / "checkpoints"),
-        "--hyperparameters": json.dumps({"learning_rate": "5e-3", "epochs": "2"}),
+        "--learning-rate": "5e-3", "--epochs": "2",
     }  # fmt: skip
-    run = _start(
-        2, "-m", "components.training.distributed.train_worker", *(word for pair in options.items() for word in pair)
-    )
+    run = _start_worker(*(word for pair in options.items() for word in pair))
     code, said = _finish(run)
     assert code == 0, said
     record = json.loads((tmp_path / "out" / "training.json").read_text())
@@ -284,10 +287,7 @@ def test_the_program_trains_in_two_processes_and_delivers(still: Path, data: Pat
 def test_the_program_leaves_its_sentence_where_the_model_would_be(still: Path, tmp_path: Path) -> None:
     out = (tmp_path / "out").as_uri()
     nowhere = (tmp_path / "none").as_uri()
-    run = _start(
-        2, "-m", "components.training.distributed.train_worker", "--data", nowhere, "--out", out,
-        "--backbone", str(still),
-    )  # fmt: skip
+    run = _start_worker("--data", nowhere, "--out", out, "--backbone", str(still))
     code, said = _finish(run)
     assert code != 0
     assert said.count(f"error: {nowhere} holds no files") == 1, said

@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, pipeline
 
 from components.data.dataset import Dataset, Split
-from components.training.few_shot.contrast import BalancedRows, class_turns, contrast, crop, pair_loss
+from components.training.few_shot.contrast import BalancedRows, class_batches, contrast, crop, pair_loss
 from components.training.few_shot.head import embed, fit_head, fit_logistic, head_loss
 from components.training.fine_tuning.model import features, load_classifier, output_layer, score
-from components.training.fine_tuning.precision import Precision
+from components.training.fine_tuning.precision import TrainingPrecision
 from components.training.recipe import Epoch, Method, Recipe, choose_method
 from predictor.errors import InputError
 from predictor.model.engine import pad
@@ -24,7 +24,7 @@ from predictor.model.text import Encoder
 from tests.conftest import toy_frame
 
 LABELS = ["Business", "Sports", "World"]
-FP32 = Precision("fp32", torch.device("cpu"), "the test", lambda: torch.autocast("cpu", enabled=False))
+FP32 = TrainingPrecision("fp32", torch.device("cpu"), "the test", lambda: torch.autocast("cpu", enabled=False))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_the_loss_counts_pairs_of_either_kind_for_half() -> None:
 def test_batches_are_balanced_and_rows_take_turns(sizes: list[int], seed: int) -> None:
     classes = np.repeat(np.arange(len(sizes)), sizes)
     random = np.random.default_rng(seed)
-    rows, turns = BalancedRows(classes, random), class_turns(len(sizes), random)
+    rows, turns = BalancedRows(classes, random), class_batches(len(sizes), random)
     share = max(2, 32 // len(sizes))
     batches = [rows.batch(next(turns)) for _ in range(-(-max(sizes) // share) + 1)]
     for batch in batches:
@@ -192,7 +192,7 @@ def test_batches_are_balanced_and_rows_take_turns(sizes: list[int], seed: int) -
 def test_many_classes_take_turns_in_batches_of_bounded_size(classes: int, rows: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     texts = BalancedRows(np.tile(np.arange(classes), rows), random)
-    turns = class_turns(classes, random)
+    turns = class_batches(classes, random)
     batches = [texts.batch(next(turns)) for _ in range(-(-classes // 16) + 1)]
     assert all(np.unique(batch % classes, return_counts=True)[1].tolist() == [min(2, rows)] * 16 for batch in batches)
     assert set(np.concatenate(batches) % classes) == set(range(classes))

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from components.data.dataset import Dataset, Split
-from components.training.export.export import batch_shift, export, spread, to_onnx
+from components.training.export.export import batch_shift, export, stratified_rows, to_onnx
 from components.training.export.export import export as exporting
 from components.training.export.quantize import activation_ranges, to_int8
 from components.training.recipe import HISTORY_FILE
@@ -126,7 +126,7 @@ def test_chosen_rows_hold_every_class_in_its_share(wanted: int, sizes: list[int]
     labels = [f"class {number}" for number, size in enumerate(sizes) for _ in range(size)]
     if random.random() < 0.5:  # as files come, sorted and not
         random.shuffle(labels)
-    chosen = spread(labels, wanted)
+    chosen = stratified_rows(labels, wanted)
     assert chosen == sorted(set(chosen)) and len(chosen) == min(wanted, len(labels))
     for label in set(labels):
         share = len(chosen) * labels.count(label) / len(labels)

@@ -13,10 +13,10 @@ def test_recipes_follow_the_amount_of_data() -> None:
 
 
 def test_assignments_are_numbers_as_text() -> None:
-    recipe = Recipe(epochs=3).assigned({"learning_rate": "3e-05", "batch_tokens": "2048.0", "epochs": "2"})
+    recipe = Recipe(epochs=3).with_hyperparameters({"learning_rate": "3e-05", "batch_tokens": "2048.0", "epochs": "2"})
     assert (recipe.learning_rate, recipe.batch_tokens, recipe.epochs) == (3e-5, 2048, 2)
     assert recipe.weight_decay == Recipe(epochs=3).weight_decay
-    assert Recipe(epochs=3).assigned({}) == Recipe(epochs=3)
+    assert Recipe(epochs=3).with_hyperparameters({}) == Recipe(epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_assignments_are_numbers_as_text() -> None:
 )
 def test_bad_assignments_are_refused(values: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Recipe(epochs=1).assigned(values)
+        Recipe(epochs=1).with_hyperparameters(values)
 
 
 def test_an_epoch_that_leaves_a_class_out_is_best_only_where_all_do() -> None:

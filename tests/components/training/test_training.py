@@ -20,7 +20,7 @@ from components.training.backbone import resolve_backbone
 from components.training.baseline import load_baseline, train_baseline
 from components.training.few_shot.head import fit_head
 from components.training.fine_tuning.fine_tune import fine_tune
-from components.training.fine_tuning.objective import balance
+from components.training.fine_tuning.loss import class_weights
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 
@@ -101,7 +101,7 @@ def test_label_smoothing_keeps_confidence_down(backbone: Path, dataset: Dataset,
 
 
 def test_balancing_gives_a_rare_class_its_weight() -> None:
-    weights = balance(torch.tensor([0] * 90 + [1] * 10), 2)
+    weights = class_weights(torch.tensor([0] * 90 + [1] * 10), 2)
     assert weights.tolist() == pytest.approx([100 / 180, 5.0])
 
 
@@ -123,7 +123,7 @@ def test_an_incomplete_backbone_is_refused(backbone: Path, tmp_path: Path, missi
 def test_an_unknown_backbone_is_refused() -> None:
     with pytest.raises(InputError, match="is not a folder"):
         resolve_backbone("./none")
-    with pytest.raises(InputError, match="cannot be had from the hub"):
+    with pytest.raises(InputError, match="cannot be downloaded from the hub"):
         resolve_backbone("no-such/model")
 
 
@@ -149,7 +149,7 @@ def test_the_baseline_answers_the_same_however_many_classes_it_fits_at_once(
     expected = LinearSVC(C=0.5, random_state=1).fit(vectors, labels).predict(vectors)
     for at_once in (1, 2, 4, 100):
         monkeypatch.setattr(baseline, "_WEIGHTS", at_once * max(vectors.shape))
-        first, second = baseline._answers(vectors, labels, [vectors, vectors[:5]], 1)
+        first, second = baseline._predictions(vectors, labels, [vectors, vectors[:5]], 1)
         assert (first == expected).mean() > 0.99 and (second == first[:5]).all()
 
 
@@ -160,7 +160,7 @@ def test_the_weights_of_many_classes_are_not_held_at_once(monkeypatch: pytest.Mo
     vectors = scipy.sparse.lil_array((2 * classes, features))
     vectors[np.arange(2 * classes), random.integers(features, size=2 * classes)] = 1.0
     tracemalloc.start()
-    baseline._answers(vectors.tocsr(), np.arange(2 * classes) % classes, [vectors.tocsr()[:10]], 1)
+    baseline._predictions(vectors.tocsr(), np.arange(2 * classes) % classes, [vectors.tocsr()[:10]], 1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < classes * features * 8 / 2

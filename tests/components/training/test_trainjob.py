@@ -18,12 +18,13 @@ from components.platform.storage import write_text
 from components.training.component import fine_tune
 from components.training.distributed import trainjob
 from components.training.distributed.trainjob import Machines, run_to_end, train_job, train_on_cluster
+from components.training.job import TrainingJob
 from pipelines.running.local import run_training
 from predictor.errors import InputError
 from tests.pod_security import violations
 
 PATH = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team/trainjobs"
-ARGUMENTS = {"data": "s3://b/data", "out": "s3://b/out", "backbone": "minilm"}
+JOB, OUT = TrainingJob("s3://b/data", hyperparameters={"learning_rate": "3e-05"}), "s3://b/out"
 COMPLETE = {"type": "Complete", "status": "True", "reason": "JobsCompleted", "message": "done"}
 FAILED = {"type": "Failed", "status": "True", "reason": "FailedJobs", "message": "jobset failed"}
 
@@ -101,13 +102,13 @@ def api(trainer: Trainer) -> Iterator[client.CustomObjectsApi]:
 
 
 def _job() -> dict[str, Any]:
-    return train_job("pigeonhole-1", "example.org/steps@sha256:1", Machines(3), ARGUMENTS)
+    return train_job("pigeonhole-1", "example.org/steps@sha256:1", Machines(3), JOB, OUT)
 
 
 def test_the_job_is_what_trainer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     models = pytest.importorskip("kubeflow_trainer_api.models", reason="kubeflow-trainer-api is not installed")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
-    job = train_job("pigeonhole-1", "image", Machines(2, gpus=4), ARGUMENTS)
+    job = train_job("pigeonhole-1", "image", Machines(2, gpus=4), JOB, OUT)
     # The models drop unknown fields: what comes back whole was known in full.
     assert models.TrainerV1alpha1TrainJob.from_dict(job).to_dict() == job
 
@@ -126,13 +127,13 @@ def test_its_pods_keep_to_the_restricted_standard() -> None:
 
 
 def test_its_containers_run_the_program_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.training.distributed.train_worker import _parser
+    from components.training.distributed.train_worker import parser
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
-    trainer = train_job("one", "image", Machines(2, gpus=4), ARGUMENTS)["spec"]["trainer"]
-    assert trainer["command"] == ["torchrun", "-m", "components.training.distributed.train_worker"]
-    asked = _parser().parse_args(trainer["args"])
-    assert (asked.data, asked.out, asked.backbone) == ("s3://b/data", "s3://b/out", "minilm")
+    trainer = train_job("one", "image", Machines(2, gpus=4), JOB, OUT)["spec"]["trainer"]
+    assert trainer["command"] == ["torchrun", "--no-python", "pigeonhole", "train-worker"]
+    asked = parser().parse_args(trainer["args"])
+    assert TrainingJob.from_options(asked) == JOB and asked.out == OUT
     assert (trainer["numNodes"], trainer["numProcPerNode"]) == (2, 4)
     assert trainer["resourcesPerNode"]["limits"] == {"cpu": "4", "memory": "8Gi", "nvidia.com/gpu": "4"}
     values = {row["name"]: row.get("value") for row in trainer["env"]}
@@ -212,7 +213,7 @@ def test_somebody_elses_job_of_that_name_is_left_alone(trainer: Trainer, api: cl
 
 def test_a_webhooks_refusal_is_told_in_its_own_words(trainer: Trainer, api: client.CustomObjectsApi) -> None:
     trainer.refuse = (403, 'admission webhook "v.trainer" denied the request: numNodes must be one')
-    with pytest.raises(InputError, match=r"denied the request: numNodes must be one\): mend what it names"):
+    with pytest.raises(InputError, match=r"denied the request: numNodes must be one\): fix what it names"):
         run_to_end(api, "team", _job(), every=0.01)
 
 
@@ -266,8 +267,8 @@ def test_a_step_trains_on_a_cluster_over_shared_storage(
 
     trainer.on_look = work
     root = (tmp_path / "shared").as_uri()
-    options = {"backbone": str(backbone), "max-length": "32", "checkpoints": root}
-    history = train_on_cluster(Machines(2), tmp_path / "data", tmp_path / "out", "run-1", options)
+    training = TrainingJob(str(tmp_path / "data"), str(backbone), max_length=32, checkpoints=root)
+    history = train_on_cluster(Machines(2), training, tmp_path / "out", "run-1")
     assert len(history) == 6 and (tmp_path / "out" / "model.safetensors").is_file()
     assert list((tmp_path / "shared").iterdir()) == []
 
@@ -289,23 +290,23 @@ def test_a_model_that_cannot_be_fetched_stays_for_the_next_try(
         raise InputError("the storage is away")
 
     trainer.on_look = train
-    options = {"checkpoints": (tmp_path / "shared").as_uri()}
+    training = TrainingJob(str(tmp_path / "data"), checkpoints=(tmp_path / "shared").as_uri())
     with monkeypatch.context() as patch, pytest.raises(InputError, match="the storage is away"):
         patch.setattr(trainjob, "download", away)
-        train_on_cluster(Machines(2), tmp_path / "data", tmp_path / "out", "run-1", options)
+        train_on_cluster(Machines(2), training, tmp_path / "out", "run-1")
     trainer.calls.clear()
-    assert train_on_cluster(Machines(2), tmp_path / "data", tmp_path / "out", "run-1", options) == []
+    assert train_on_cluster(Machines(2), training, tmp_path / "out", "run-1") == []
     assert trainer.calls == [] and list((tmp_path / "shared").iterdir()) == []
 
 
 def test_several_machines_need_storage_that_they_share(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="checkpoint_root '/somewhere' is no place that machines share"):
-        train_on_cluster(Machines(2), tmp_path, tmp_path / "out", "run-1", {"checkpoints": "/somewhere"})
+        train_on_cluster(Machines(2), TrainingJob("data", checkpoints="/somewhere"), tmp_path, "run-1")
 
 
 def test_several_machines_need_a_cluster(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="num_nodes is 2, but this step runs on no cluster"):
-        train_on_cluster(Machines(2), tmp_path, tmp_path / "out", "run-1", {"checkpoints": "memory://shared"})
+        train_on_cluster(Machines(2), TrainingJob("data", checkpoints="memory://shared"), tmp_path, "run-1")
 
 
 def test_a_local_run_has_one_machine(tmp_path: Path) -> None:

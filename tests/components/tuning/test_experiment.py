@@ -41,11 +41,11 @@ def test_the_manifests_trial_is_one_that_our_trial_understands() -> None:
     assignments = suggest(read, 0, [])
     assert assignments is not None
     command = read.command_for(assignments)
-    assert command[:3] == ["python", "-m", "components.tuning.trial"]
-    parsed = vars(parser().parse_args(command[3:]))
+    assert command[:2] == ["pigeonhole", "trial"]
+    parsed = vars(parser().parse_args(command[2:]))
     assert {name: parsed[name] for name in assignments} == assignments
     assert parsed["data"] == "/mnt/dataset" and parsed["backbone"] == "minilm"
-    Recipe(epochs=1).assigned(assignments)
+    Recipe(epochs=1).with_hyperparameters(assignments)
 
 
 def test_the_manifests_pod_is_one_that_the_restricted_standard_admits() -> None:

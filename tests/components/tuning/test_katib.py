@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 from components.platform.kubernetes import connect
 from components.tuning.component import tune
 from components.tuning.experiment import Outcome, primary_container
-from components.tuning.katib import SearchFailed, search_on_cluster, with_data
+from components.tuning.katib import SearchFailed, search_on_cluster, with_options
 from components.tuning.validation import check_experiment, read_experiment
 from pipelines.running.tuning import tune_on_cluster
 from predictor.errors import InputError
@@ -120,7 +120,7 @@ def test_an_experiment_that_somebody_deletes(cluster: FakeCluster) -> None:
         (refusal(403, "user may not create"), r"forbids it in namespace team-a \(user may not create\): let this"),
         (
             refusal(403, 'admission webhook "v" denied the request: no'),
-            r"refuses the experiment \(no\): mend what it says",
+            r"refuses the experiment \(no\): fix what it says",
         ),
         (refusal(400, 'admission webhook denied: "bad"'), r"Katib refuses the experiment \(admission webhook denied"),
     ],
@@ -178,19 +178,19 @@ def test_a_bad_experiment_never_reaches_the_cluster(cluster: FakeCluster) -> Non
 
 def test_data_in_object_storage_needs_no_volume() -> None:
     read = read_experiment(MANIFEST)
-    changed = with_data(read, "minio://bucket/run/dataset", {"--backbone": "distilbert-base-uncased"})
+    changed = with_options(read, {"--data": "minio://bucket/run/dataset", "--backbone": "distilbert-base-uncased"})
     assert check_experiment(changed).argument("--data") == "minio://bucket/run/dataset"
     assert check_experiment(changed).argument("--backbone") == "distilbert-base-uncased"
     pod = changed["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     assert [volume["name"] for volume in pod["volumes"]] == ["scratch"]
     assert [mount["name"] for mount in primary_container(changed)["volumeMounts"]] == ["scratch"]
-    mounted = with_data(read, "/mnt/other", {})
+    mounted = with_options(read, {"--data": "/mnt/other"})
     assert mounted["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["volumes"][0]["name"] == "dataset"
 
 
 def test_white_space_that_katib_would_tear_apart_is_refused() -> None:
     with pytest.raises(InputError, match="--data '/mnt/my data' has white space"):
-        with_data(experiment(), "/mnt/my data", {})
+        with_options(experiment(), {"--data": "/mnt/my data"})
 
 
 def test_a_step_that_is_ended_deletes_its_search(cluster: FakeCluster, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from components.tuning import runner
-from components.tuning.experiment import MedianStop, Outcome, primary_container
+from components.tuning.experiment import MedianStopping, Outcome, primary_container
 from components.tuning.journal import Trial, open_journal
-from components.tuning.live_table import Screen
+from components.tuning.live_table import LiveTable
 from components.tuning.mlflow_recorder import recorder
 from components.tuning.runner import run_search
 from components.tuning.validation import check_experiment
@@ -46,10 +46,10 @@ def search(tmp_path: Path, database: str) -> Callable[..., Outcome]:
         journal = open_journal(tmp_path / "out", {"experiment": made.digest})
         with (
             recorder(str(tmp_path), database) as records,
-            (tmp_path / "screen.txt").open("a") as stream,
-            Screen(made, stream) as screen,
+            (tmp_path / "table.txt").open("a") as stream,
+            LiveTable(made, stream) as table,
         ):
-            outcome = run_search(made, journal, records, screen)
+            outcome = run_search(made, journal, records, table)
             records.conclude(made, outcome)
             return outcome
 
@@ -65,7 +65,7 @@ def test_the_best_trial_wins_by_its_best_epoch(search: Callable[..., Outcome], t
     assert outcome.metrics == {"validation_accuracy": outcome.objective, "validation_loss": 1.8}
     log = (tmp_path / "out" / "trials" / outcome.best_trial / "output.log").read_text()
     assert log.count("validation_accuracy=") == 3
-    lines = (tmp_path / "screen.txt").read_text().splitlines()
+    lines = (tmp_path / "table.txt").read_text().splitlines()
     assert len(lines) == 6 and all("succeeded  validation_accuracy 0." in line for line in lines)
 
 
@@ -107,7 +107,7 @@ def test_failed_trials_are_counted_and_the_rest_goes_on(search: Callable[..., Ou
     outcome = search(body + GOOD, maxTrialCount=8)
     assert outcome.succeeded and 0 < outcome.counts["failed"] < 8 and sum(outcome.counts.values()) == 8
     assert float(outcome.assignments["learning_rate"]) <= 0.05
-    assert "failed  error: the loss became nan" in (tmp_path / "screen.txt").read_text()
+    assert "failed  error: the loss became nan" in (tmp_path / "table.txt").read_text()
 
 
 def test_too_many_failures_end_the_search(search: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_too_many_failures_end_the_search(search: Callable[..., Outcome], tmp_pa
 )
 def test_why_a_trial_failed_is_told(search: Callable[..., Outcome], tmp_path: Path, body: str, reason: str) -> None:
     assert not search(body, maxTrialCount=1).succeeded
-    assert reason in (tmp_path / "screen.txt").read_text()
+    assert reason in (tmp_path / "table.txt").read_text()
 
 
 def test_a_command_that_is_not_there_is_a_failed_trial(tmp_path: Path, database: str) -> None:
@@ -137,9 +137,9 @@ def test_a_command_that_is_not_there_is_a_failed_trial(tmp_path: Path, database:
     journal = open_journal(tmp_path, {})
     with (
         recorder(str(tmp_path), database) as records,
-        Screen(made, sys.stderr) as screen,
+        LiveTable(made, sys.stderr) as table,
     ):
-        assert not run_search(made, journal, records, screen).succeeded
+        assert not run_search(made, journal, records, table).succeeded
         assert journal.ended[0].state == "failed" and "cannot be started" in journal.ended[0].reason
 
 
@@ -173,9 +173,9 @@ for step in range(60 if number == 5 else 4):
 
 
 def test_the_bar_is_the_median_of_the_first_steps_averages() -> None:
-    stop = MedianStop(min_trials_required=3, start_step=2)
-    assert stop.bar([[0.5], [0.6, 0.8, 9.0]]) is None
-    assert stop.bar([[0.1], [0.6, 0.8, 9.0], [1.0, 1.0]]) == pytest.approx(0.7)
+    stop = MedianStopping(min_trials_required=3, start_step=2)
+    assert stop.threshold([[0.5], [0.6, 0.8, 9.0]]) is None
+    assert stop.threshold([[0.1], [0.6, 0.8, 9.0], [1.0, 1.0]]) == pytest.approx(0.7)
 
 
 def test_mlflow_has_a_nested_run_for_each_trial(search: Callable[..., Outcome], tmp_path: Path, database: str) -> None:
@@ -249,10 +249,10 @@ def test_a_terminal_gets_a_table(tmp_path: Path) -> None:
             return True
 
     stream = Terminal()
-    with Screen(experiment(), stream) as screen:
-        screen.started(0, {"learning_rate": "0.0123456"})
-        screen.told(0, "validation_accuracy", 0.875)
-        screen.ended(Trial(0, {"learning_rate": "0.0123456"}, "succeeded", {"validation_accuracy": [0.875]}, 3.0))
+    with LiveTable(experiment(), stream) as table:
+        table.started(0, {"learning_rate": "0.0123456"})
+        table.reported(0, "validation_accuracy", 0.875)
+        table.ended(Trial(0, {"learning_rate": "0.0123456"}, "succeeded", {"validation_accuracy": [0.875]}, 3.0))
     shown = stream.getvalue()
     assert "running" in shown and "succeeded" in shown and "0.8750" in shown and "0.01235" in shown
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from components.data.dataset import Dataset
-from components.tuning.process import metrics_in
+from components.tuning.process import parse_metrics
 from components.tuning.trial import main, parser
 from tests.components.tuning.experiments import experiment
 
@@ -30,12 +30,12 @@ def test_each_epoch_is_two_lines_that_katibs_collector_reads(
     dataset_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "components.tuning.trial", "--data", dataset_folder, "--backbone", backbone,
+        [sys.executable, "-m", "pipelines.cli", "trial", "--data", dataset_folder, "--backbone", backbone,
          "--max-length", "32", "--learning-rate", "0.005", "--batch-tokens", "256", "--epochs", "2", "--seed", "3"],
         capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = [metric for line in done.stdout.splitlines() for metric in metrics_in(line, NAMES, FORMATS)]
+    found = [metric for line in done.stdout.splitlines() for metric in parse_metrics(line, NAMES, FORMATS)]
     assert [name for name, _ in found] == ["validation_loss", "validation_accuracy"] * 2
     assert all(0 <= value <= 1 for name, value in found if name == "validation_accuracy")
     assert list(tmp_path.iterdir()) == []  # weights of a trial are not kept
@@ -100,13 +100,13 @@ def test_flags_cover_what_the_recipe_lets_a_search_set() -> None:
     ],
 )
 def test_lines_are_read_as_katib_reads_them(line: str, found: list[tuple[str, float]]) -> None:
-    assert list(metrics_in(line, NAMES, FORMATS)) == found
+    assert list(parse_metrics(line, NAMES, FORMATS)) == found
 
 
 def test_other_formats_are_heeded() -> None:
     metrics = {"source": {"filter": {"metricsFormat": [r"(\w+): ([\d.]+)"]}}}
     formats = experiment(metricsCollectorSpec=metrics).metric_formats
-    assert list(metrics_in("validation_loss: 0.5", NAMES, formats)) == [("validation_loss", 0.5)]
+    assert list(parse_metrics("validation_loss: 0.5", NAMES, formats)) == [("validation_loss", 0.5)]
 
 
 def test_a_prepared_dataset_is_what_is_expected(dataset_folder: Path) -> None:

@@ -1,37 +1,37 @@
-"""What training makes small: cross-entropy over the rows of a batch, wherever these rows are computed."""
+"""The loss: cross-entropy over a batch, whose rows may be spread over several processes."""
 
 import torch
 
 from components.training.recipe import Recipe
 
 
-class Objective:
-    """The mean loss of a batch as a sum over shares of it, so that processes can compute a share each.
+class LossFunction:
+    """The mean loss of a batch as a sum over its shards, so that each process can compute one.
 
-    With class weights the mean of means is not the mean: a share's sum is divided by the weight of the whole batch,
-    as `torch.nn.CrossEntropyLoss` divides by the weight of all its rows.
+    With class weights the mean of the shards' means is not the batch's mean. So a shard's sum is divided by the weight
+    of the whole batch, as `torch.nn.CrossEntropyLoss` divides by the weight of all its rows.
 
     Args:
         targets: class id of each training row.
         classes: how many classes there are.
         recipe: says whether classes are balanced and targets smoothed.
-        device: where logits come from.
+        device: of the logits.
     """
 
     def __init__(self, targets: torch.Tensor, classes: int, recipe: Recipe, device: torch.device) -> None:
-        weights = balance(targets, classes) if recipe.balance_classes else torch.ones(classes)
+        weights = class_weights(targets, classes) if recipe.balance_classes else torch.ones(classes)
         self._targets, self._row_weights = targets, weights[targets]
         self._sum = torch.nn.CrossEntropyLoss(
             weights if recipe.balance_classes else None, reduction="sum", label_smoothing=recipe.label_smoothing
         ).to(device)
 
     def __call__(self, logits: torch.Tensor, rows: list[int], batch: list[int]) -> torch.Tensor:
-        """Return what `rows`, whose logits these are, add to the mean loss of `batch`."""
+        """Return what `rows`, which the logits are of, contribute to the mean loss of `batch`."""
         loss: torch.Tensor = self._sum(logits.float(), self._targets[rows].to(logits.device))
         return loss / float(self._row_weights[batch].sum())
 
 
-def balance(targets: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return the weight of each class: 1 on average over the rows, and inverse to the class's share."""
+def class_weights(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """Return a weight for each class: inverse to its share of the rows, and 1 on average over the rows."""
     counts = torch.bincount(targets, minlength=classes).float()
     return len(targets) / (classes * counts.clamp(min=1))
