@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from components.training.distributed import train_worker
+from components.tuning import trial
 from pipelines.cli.app import app
 from predictor.serving.wire.openapi import document
 from tests.conftest import ROOT
@@ -19,6 +21,9 @@ from tests.conftest import ROOT
 _KUBECTL = {"apply", "create", "get", "kustomize", "port-forward"}
 # Programs of others, whose arguments are theirs.
 _OTHERS = {"cat", "cd", "head", "nc", "printf", "sleep", "git"}
+
+# Commands that parse their own options.
+_WORKERS = {"trial": trial.parser, "train-worker": train_worker.parser}
 
 
 class Broken(Exception):
@@ -70,7 +75,9 @@ def parameters(command: Any) -> list[Any]:
 
 def options(command: Any) -> set[str]:
     """Return all options of a command and of the commands below it."""
-    return {"--help"} | {name for parameter in parameters(command) for name in parameter.opts}
+    worker = _WORKERS.get(command.name)
+    own = set(worker()._option_string_actions) if worker else set()
+    return {"--help"} | own | {name for parameter in parameters(command) for name in parameter.opts}
 
 
 @cache
