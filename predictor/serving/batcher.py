@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.errors import Draining, InternalError, Overloaded, TooLarge
-from predictor.serving.queue import Ids, Line, Text
+from predictor.serving.call import Call, Ids, QueuedText, Row
+from predictor.serving.queue import Queue
 
-Row = NDArray[np.float32]
-"""What is said of one text."""
 Run = Callable[[Sequence[Ids]], NDArray[np.float32]]
 """Answers a batch, a row for each text; called in a thread, in as many at once as there are lanes."""
 Ran = tuple[list[Row | Exception], float, float]
@@ -61,52 +60,6 @@ class Batch:
     """In the engine."""
 
 
-class Call:
-    """One caller's texts."""
-
-    def __init__(self, size: int) -> None:
-        self.texts: list[Text] = []
-        self._size = self._left = size
-        self._rows: NDArray[np.float32] | None = None
-        self._repeated: tuple[list[int], list[int]] = ([], [])
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def answer(self, places: int | Sequence[int], row: Row) -> None:
-        """Fill in the row of one text, at each place where the caller has it."""
-        if self._rows is None:
-            self._rows = np.empty((self._size, len(row)), dtype=np.float32)
-        self._rows[places] = row
-        self._count(1 if isinstance(places, int) else len(places))
-
-    def repeat(self, place: int, first: int) -> None:
-        """Give the text at a place the answer of an equal one, which is asked for once."""
-        self._repeated[0].append(place)
-        self._repeated[1].append(first)
-        self._count(1)
-
-    def _count(self, answered: int) -> None:
-        self._left -= answered
-        if not self._left and not self._done.done():
-            self._done.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """Give up on all texts."""
-        if not self._done.done():
-            self._done.set_exception(error)
-
-    async def rows(self) -> NDArray[np.float32]:
-        """Wait for the rows and return them in the caller's order, shape (texts, width of a row).
-
-        Raises:
-            InternalError: the engine cannot answer one of the texts.
-        """
-        await self._done
-        assert self._rows is not None
-        places, firsts = self._repeated
-        self._rows[places] = self._rows[firsts]
-        return self._rows
-
-
 class Batcher:
     """Runs the texts of many callers in batches of like length.
 
@@ -137,8 +90,8 @@ class Batcher:
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="engine")
         self._numbers = itertools.count()
         self._batches = self._batches_out = 0
-        self._line = Line()
-        self._flights: dict[bytes, Text] = {}
+        self._queue = Queue()
+        self._flights: dict[bytes, QueuedText] = {}
         self._calls: set[Call] = set()
         self._quiet = asyncio.Event()
         self._seconds_a_token = 0.0
@@ -147,12 +100,12 @@ class Batcher:
     @property
     def waiting_texts(self) -> int:
         """Texts that no lane has taken yet."""
-        return len(self._line)
+        return len(self._queue)
 
     @property
     def waiting_tokens(self) -> int:
         """Tokens of these texts."""
-        return self._line.tokens
+        return self._queue.tokens
 
     @property
     def open_calls(self) -> int:
@@ -203,17 +156,17 @@ class Batcher:
             turn = self._batches + count // self._budget.texts * _BULK_STEP
             text = self._flights.get(key) if key is not None else None
             if text is None:
-                text = Text(ids, key, turn, next(self._numbers), now)
+                text = QueuedText(ids, key, turn, next(self._numbers), now)
                 if key is not None:
                     self._flights[key] = text
                 fresh.append(text)
             elif text.waits and turn < text.turn:  # whoever wants it alone does not wait as one of thousands
-                self._line.remove([text])
+                self._queue.remove([text])
                 text.turn = turn
-                self._line.add([text])
+                self._queue.add([text])
             text.callers.setdefault(call, []).append(place)
             call.texts.append(text)
-        self._line.add(fresh)
+        self._queue.add(fresh)
         self._dispatch()
 
     async def drain(self) -> None:
@@ -237,30 +190,30 @@ class Batcher:
                 unwanted.append(text)
                 if text.key is not None:
                     del self._flights[text.key]
-        self._line.remove(unwanted)
+        self._queue.remove(unwanted)
         call.texts.clear()
         if not self._calls:
             self._quiet.set()
 
     def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._line:
+        while self._queue:
             # Shared out among the free lanes: two texts and two lanes are two batches, not one and an idle lane.
             idle = self._lanes - self._batches_out
-            if idle <= 0 and (idle <= -_AHEAD or len(self._line) < self._budget.texts):
+            if idle <= 0 and (idle <= -_AHEAD or len(self._queue) < self._budget.texts):
                 break
-            most = min(self._budget.texts, math.ceil(len(self._line) / max(1, idle)))
-            texts = self._line.next_batch(most, self._budget.batch, self._budget.padding)
+            most = min(self._budget.texts, math.ceil(len(self._queue) / max(1, idle)))
+            texts = self._queue.next_batch(most, self._budget.batch, self._budget.padding)
             self._batches_out += 1
             self._batches += 1
             work = self._pool.submit(_timed, self._run, [text.ids for text in texts])
             work.add_done_callback(partial(self._return, loop, texts))
 
-    def _return(self, loop: asyncio.AbstractEventLoop, texts: list[Text], work: "Future[Ran]") -> None:
+    def _return(self, loop: asyncio.AbstractEventLoop, texts: list[QueuedText], work: "Future[Ran]") -> None:
         """Bring answers from a lane's thread to the event loop."""
         loop.call_soon_threadsafe(self._settle, texts, work.result())
 
-    def _settle(self, texts: list[Text], ran: Ran) -> None:
+    def _settle(self, texts: list[QueuedText], ran: Ran) -> None:
         """Hand out the answers of a batch, and put its lane to work again first."""
         answers, started, seconds = ran
         self._batches_out -= 1

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from predictor.errors import EmptyTexts, Overloaded, TooLarge, TooLate
 from predictor.model.classifier import BATCH, Classifier
-from predictor.serving.batcher import Batcher, Call, TokenBudget
+from predictor.serving.batcher import Batcher, TokenBudget
 from predictor.serving.cache import AnswerCache
+from predictor.serving.call import Call, Ids
 from predictor.serving.metrics import Metrics
-from predictor.serving.queue import Ids
 
 # Does something, here or in a thread.
 Do = Callable[..., Awaitable[Any]]

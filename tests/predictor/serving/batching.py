@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.serving.batcher import Batcher, TokenBudget
-from predictor.serving.queue import Ids
+from predictor.serving.call import Ids
 
 WIDE = TokenBudget(queue=10_000, batch=64, texts=4, padding=64)
 
@@ -55,7 +55,7 @@ async def ask(batcher: Batcher, texts: Sequence[Ids], keys: Sequence[bytes | Non
 
 def nothing_is_left(batcher: Batcher) -> None:
     assert (batcher.waiting_texts, batcher.waiting_tokens, batcher.open_calls) == (0, 0, 0)
-    assert not batcher._line._by_length and not batcher._flights
+    assert not batcher._queue._by_length and not batcher._flights
     assert not batcher._batches_out
 
 
