@@ -74,9 +74,10 @@ def judge_rollout(
     from components.platform.kubernetes import connect
     from components.platform.termination import one_sentence
     from components.platform.tracking import tracked_step
-    from components.rollout.controller import Evidence, Which, conduct
+    from components.rollout.controller import Which, conduct
     from components.rollout.golden import Golden
     from components.rollout.judging.evidence import Prometheus, selector_of
+    from components.rollout.observer import Evidence
     from components.rollout.state import Phase
 
     Judged = namedtuple("Judged", ["promoted", "reasons"])

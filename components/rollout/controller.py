@@ -6,31 +6,19 @@ from dataclasses import dataclass, replace
 
 from components.platform.kubernetes import Cluster
 from components.platform.progress import say
-from components.rollout.desired_spec import applied, has_place, wanted
-from components.rollout.golden import Golden, check_asked, objection
+from components.rollout.desired_spec import has_place, wanted
 from components.rollout.inference_service import Away, Conflict, Service, patch, read
-from components.rollout.judging.evidence import NoEvidence, Pods, Prometheus
-from components.rollout.judging.judge import Verdict, judge
+from components.rollout.observer import Evidence, look, observe
 from components.rollout.record import Record, load, save
-from components.rollout.restarts import look_at_pods
-from components.rollout.state import Phase, Rollout, Seen, Settings, Version
-from components.rollout.transitions import advance, intervals
+from components.rollout.state import Phase, Rollout, Settings, Version
+from components.rollout.transitions import advance
 from components.rollout.versions import check_bundle, predictor_name, version_at
-from components.rollout.workloads import Deployed, check_gateway, deployed, deployment_name, why_not_ready, workload
+from components.rollout.workloads import check_gateway, deployment_name, why_not_ready, workload
 from predictor.errors import InputError
 
 # A canary gets ready within minutes, and KServe moves weights within seconds.
 _LOOK_SECONDS = 5.0
 BY_HAND = "rolled back by hand"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Where a judge looks."""
-
-    prometheus: Prometheus
-    golden: Golden | None = None
-    """Texts that both versions are asked before the canary gets any traffic."""
 
 
 @dataclass(frozen=True)
@@ -168,13 +156,6 @@ def settle(cluster: Cluster, name: str) -> Record:
         return record
 
 
-def look(cluster: Cluster, service: Service, rollout: Rollout) -> Deployed:
-    """Return what KServe has made of a service during a rollout, in Standard mode."""
-    if not service.standard or rollout.ended:
-        return Deployed()
-    return deployed(cluster, service, rollout.stable_predictor, rollout.predictor_name)
-
-
 def turn(
     cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock, which: Which = Which(), since: float = 0.0
 ) -> Rollout:
@@ -197,7 +178,7 @@ def turn(
         raise InputError(f"inferenceservice {name} has no rollout: begin one with pigeonhole rollout start")
     which.check(name, record.rollout)
     rollout, service = record.rollout, read(cluster, name)
-    following = advance(rollout, _seen(cluster, service, rollout, evidence, clock.now(), since))
+    following = advance(rollout, observe(cluster, service, rollout, evidence, clock.now(), since))
     if following == rollout:
         return rollout
     if rollout.phase is Phase.PREPARING and following.phase is Phase.ROLLING_BACK and service.standard:
@@ -231,47 +212,6 @@ def conduct(
                 return rollout
             which = replace(which, version=rollout.canary.name, started=rollout.started)
         clock.sleep(_LOOK_SECONDS)
-
-
-def _seen(
-    cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float, since: float
-) -> Seen:
-    seen = Seen(service, now, look(cluster, service, rollout))
-    if evidence is None:
-        return seen
-    if rollout.phase is Phase.PREPARING and evidence.golden and rollout.judged:
-        check_asked(evidence.golden, service)
-        if applied(rollout, service, seen.deployed):
-            return replace(seen, objection=objection(evidence.golden, cluster.namespace, service, rollout))
-    done = max(rollout.looked, rollout.checks)  # a record of before counts checks alone
-    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or intervals(rollout, now) <= done:
-        return seen
-    due = rollout.judged_since + (done + 1) * rollout.settings.interval
-    try:
-        pods = look_at_pods(cluster, service, rollout, now)
-        return replace(seen, verdict=looked(rollout, evidence.prometheus, now, pods))
-    except (NoEvidence, InputError) as error:
-        # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
-        return replace(seen, blind=str(error)) if now >= max(due, since) + rollout.settings.interval else seen
-
-
-def looked(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
-    """Return what the evidence says of a canary so far.
-
-    Raises:
-        NoEvidence: Prometheus is away, or only the stable version has traffic.
-        InputError: it does not understand what is asked.
-    """
-    crashed = judge((), pods=pods)  # which needs no metrics, and may be why there are none
-    if crashed.harm:
-        return crashed
-    stable, canary = rollout.stable_revision, rollout.canary_revision
-    windows = prometheus.windows(stable, canary, rollout.judged_since, now, rollout.settings.interval)
-    if windows and windows[-1].stable.served and not windows[-1].canary.served:
-        raise NoEvidence(
-            f"Prometheus saw requests of {stable} and none of {canary}: look at the pods and the PodMonitor"
-        )
-    return judge(windows, pods=pods)
 
 
 def _forget(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:

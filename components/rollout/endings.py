@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import BY_HAND, CLOCK, Clock, Which, begin, busy, conduct, look
+from components.rollout.controller import BY_HAND, CLOCK, Clock, Which, begin, busy, conduct
 from components.rollout.desired_spec import applied
 from components.rollout.inference_service import Conflict, Service, read
+from components.rollout.observer import look
 from components.rollout.record import Record, load, save
 from components.rollout.state import Phase, Rollout, Settings, Version
 from components.rollout.transitions import back

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from components.rollout.inference_service import Service
-from components.rollout.judging.judge import Verdict
+from components.rollout.verdict import Verdict
 from components.rollout.workloads import Deployed
 from predictor.errors import InputError
 

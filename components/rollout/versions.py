@@ -4,11 +4,9 @@ import hashlib
 import json
 import re
 
-from components.platform.storage import names_under, read_text
 from components.rollout.inference_service import Service, address
 from components.rollout.state import Version
 from predictor.errors import InputError
-from predictor.model.bundle import SPEC_FILE, is_part
 
 _NAME = re.compile(r"[0-9a-f]{12}")
 _LABEL = 63
@@ -60,6 +58,10 @@ def check_bundle(version: Version) -> None:
     scheme = version.uri.partition("://")[0]
     if scheme in _INSIDE:
         return
+    # fsspec and numpy, which a command that only looks at a rollout does without.
+    from components.platform.storage import names_under, read_text
+    from predictor.model.bundle import SPEC_FILE, is_part
+
     content = read_text(f"{version.uri}/{SPEC_FILE}")
     if not content:
         raise InputError(f"there is no bundle at {version.uri}: give the address of one, or store it again")

@@ -149,9 +149,10 @@ def judge(
 ) -> None:
     """Judge."""
     from components.platform.kubernetes import connect
-    from components.rollout.controller import Evidence, conduct
+    from components.rollout.controller import conduct
     from components.rollout.golden import Golden
     from components.rollout.judging.evidence import Prometheus, selector_of
+    from components.rollout.observer import Evidence
 
     asked = Golden(_texts(golden), disagreement, stable_url, canary_url) if golden else None
     with _on_stderr():

@@ -1,12 +1,13 @@
 """The judge: whether a canary is worse than the version in service, going by what both did with the same traffic."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 from components.rollout.judging.evidence import Counts, Pods, Window
 from components.rollout.judging.intervals import Count, above, at_most, distributions, quantile, shares, whole
 from components.rollout.judging.sequential import EITHER, MORE, Table, log_evidence, mean_evidence
+from components.rollout.verdict import Check, Verdict
 
 # The chance that an equal canary is ever found worse, over a whole rollout; the signals share it.
 ALPHA = 0.03
@@ -35,32 +36,6 @@ class Tolerance:
     """Between the two distributions of confidence, at its widest."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing the versions were compared by, in one sentence."""
-
-    signal: str
-    harm: bool
-    evidence: float
-    """How much likelier what was seen is if they differ than if they do not; at most a million."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the evidence says so far."""
-
-    harm: bool
-    requests: int
-    """That the canary had."""
-    checks: tuple[Check, ...]
-
-    @property
-    def reasons(self) -> list[str]:
-        """What is wrong, or else what was compared."""
-        return [check.reason for check in self.checks if check.harm] or [check.reason for check in self.checks]
-
-
 def judge(windows: Sequence[Window], tolerance: Tolerance = Tolerance(), pods: Pods = _NO_PODS) -> Verdict:
     """Compare two versions over the intervals in which both had traffic.
 
@@ -73,26 +48,18 @@ def judge(windows: Sequence[Window], tolerance: Tolerance = Tolerance(), pods: P
     busier a pod is, and nothing is divided there: an equal canary is kept from looking slower by its pods, none of
     which has more to do than a stable one.
     """
-    checks = (
-        _failures(windows, tolerance),
-        _saturation(windows, tolerance),
-        _latency(windows, tolerance),
-        _mix(windows, tolerance),
-        _unsure(windows, tolerance),
-        _confidence(windows, tolerance),
-        _restarts(pods),
-    )
+    checks = tuple(signal(windows, tolerance, pods) for signal in _SIGNALS)
     requests = sum(window.canary.served for window in windows)
     return Verdict(any(check.harm for check in checks), round(requests), checks)
 
 
-def _failures(windows: Sequence[Window], tolerance: Tolerance) -> Check:
+def _failures(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     log = log_evidence(_tables(windows, _failed, _served), MORE)
     stable, canary = shares(windows, _failed, _served)
     return _check("errors", log, canary - stable > tolerance.errors, f"{canary:.2%} of requests fail, {stable:.2%} did")
 
 
-def _saturation(windows: Sequence[Window], tolerance: Tolerance) -> Check:
+def _saturation(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     waited, texts = above("waits", _LONG_WAIT), whole("waits")
     log = mean_evidence(
         [
@@ -108,7 +75,7 @@ def _saturation(windows: Sequence[Window], tolerance: Tolerance) -> Check:
     return _check("saturation", log, worse, text)
 
 
-def _latency(windows: Sequence[Window], tolerance: Tolerance) -> Check:
+def _latency(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     edges = {edge for w in windows for c in (w.stable, w.canary) for edge in c.latency if math.isfinite(edge)}
     slower = [log_evidence(_tables(windows, above("latency", edge), whole("latency")), MORE) for edge in sorted(edges)]
     stable, canary = (quantile(0.99, histogram) for histogram in distributions(windows, "latency"))
@@ -116,7 +83,7 @@ def _latency(windows: Sequence[Window], tolerance: Tolerance) -> Check:
     return _check("latency", mean_evidence(slower or [0.0]), canary > stable * (1 + tolerance.slower), text)
 
 
-def _mix(windows: Sequence[Window], tolerance: Tolerance) -> Check:
+def _mix(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     labels = {label for w in windows for c in (w.stable, w.canary) for label in c.predictions}
     if not labels:
         return _check("class mix", 0.0, False, "no text was answered")
@@ -130,14 +97,14 @@ def _mix(windows: Sequence[Window], tolerance: Tolerance) -> Check:
     return _check("class mix", mean_evidence(list(logs.values())), moved, text)
 
 
-def _unsure(windows: Sequence[Window], tolerance: Tolerance) -> Check:
+def _unsure(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     log = log_evidence(_text_tables(windows, at_most("confidence", _LOW), whole("confidence")), MORE)
     stable, canary = shares(windows, at_most("confidence", _LOW), whole("confidence"))
     text = f"{canary:.2%} of texts get a low confidence, {stable:.2%} did"
     return _check("low confidence", log, canary - stable > tolerance.unsure, text)
 
 
-def _confidence(windows: Sequence[Window], tolerance: Tolerance) -> Check:
+def _confidence(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     logs, apart = [], 0.0
     for edge in _CONFIDENCES:
         surer, texts = above("confidence", edge), whole("confidence")
@@ -148,7 +115,7 @@ def _confidence(windows: Sequence[Window], tolerance: Tolerance) -> Check:
     return _check("confidence", mean_evidence(logs), apart > tolerance.confidence, text)
 
 
-def _restarts(pods: Pods) -> Check:
+def _restarts(_: Sequence[Window], __: Tolerance, pods: Pods) -> Check:
     """Compare how often servers ended, and whether they get ready again.
 
     A server that is well does not end in the minutes of a rollout: one in a week on each pod would be much. So where
@@ -179,7 +146,10 @@ def _times(number: int) -> str:
     return {0: "never", 1: "once"}.get(number, f"{number} times")
 
 
-_SIGNALS = 7
+# What the versions are compared by. The bound on the evidence follows from their number.
+_SIGNALS: tuple[Callable[[Sequence[Window], Tolerance, Pods], Check], ...] = (
+    _failures, _saturation, _latency, _mix, _unsure, _confidence, _restarts,
+)  # fmt: skip
 
 
 def _check(signal: str, log: float, material: bool, reason: str) -> Check:
@@ -187,7 +157,8 @@ def _check(signal: str, log: float, material: bool, reason: str) -> Check:
 
 
 def _proven(log: float) -> bool:
-    return log >= math.log(_SIGNALS / ALPHA)
+    """Whether the evidence is enough: the signals share `ALPHA` equally (Bonferroni)."""
+    return log >= math.log(len(_SIGNALS) / ALPHA)
 
 
 def _evidence(log: float) -> float:

@@ -12,10 +12,10 @@ import pytest
 from kubernetes import client
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import looked
 from components.rollout.inference_service import Service
 from components.rollout.judging.evidence import Pod, Pods, Prometheus
 from components.rollout.judging.judge import judge
+from components.rollout.observer import looked
 from components.rollout.restarts import look_at_pods
 from components.rollout.state import Phase, Rollout, Settings, Version
 from tests.prometheus import free_port

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from components.rollout.controller import Evidence, Which, conduct, start, turn
+from components.rollout.controller import Which, conduct, start, turn
 from components.rollout.endings import close, roll_back
+from components.rollout.observer import Evidence
 from components.rollout.record import load
 from components.rollout.state import Phase, Rollout
 from predictor.errors import InputError

@@ -1,0 +1,84 @@
+"""What a rollout's next step is decided by: the service, its workloads, the golden texts, and the judge's verdict."""
+
+from dataclasses import dataclass, replace
+
+from components.platform.kubernetes import Cluster
+from components.rollout.desired_spec import applied
+from components.rollout.golden import Golden, check_asked, objection
+from components.rollout.inference_service import Service
+from components.rollout.judging.evidence import NoEvidence, Pods, Prometheus
+from components.rollout.restarts import look_at_pods
+from components.rollout.state import Phase, Rollout, Seen
+from components.rollout.transitions import intervals
+from components.rollout.verdict import Verdict
+from components.rollout.workloads import Deployed, deployed
+from predictor.errors import InputError
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where a judge looks."""
+
+    prometheus: Prometheus
+    golden: Golden | None = None
+    """Texts that both versions are asked before the canary gets any traffic."""
+
+
+def look(cluster: Cluster, service: Service, rollout: Rollout) -> Deployed:
+    """Return what KServe has made of a service during a rollout, in Standard mode."""
+    if not service.standard or rollout.ended:
+        return Deployed()
+    return deployed(cluster, service, rollout.stable_predictor, rollout.predictor_name)
+
+
+def observe(
+    cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float, since: float
+) -> Seen:
+    """Look at all that the next step depends on; a check is made where one is due.
+
+    Args:
+        cluster: where.
+        service: the service, as it was just read.
+        rollout: its rollout.
+        evidence: where to look; without it nothing is judged.
+        now: Unix seconds.
+        since: since when somebody looks; a check that was due before counts as failed no sooner.
+    """
+    seen = Seen(service, now, look(cluster, service, rollout))
+    if evidence is None:
+        return seen
+    if rollout.phase is Phase.PREPARING and evidence.golden and rollout.judged:
+        check_asked(evidence.golden, service)
+        if applied(rollout, service, seen.deployed):
+            return replace(seen, objection=objection(evidence.golden, cluster.namespace, service, rollout))
+    done = max(rollout.looked, rollout.checks)  # a record of before counts checks alone
+    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or intervals(rollout, now) <= done:
+        return seen
+    due = rollout.judged_since + (done + 1) * rollout.settings.interval
+    try:
+        pods = look_at_pods(cluster, service, rollout, now)
+        return replace(seen, verdict=looked(rollout, evidence.prometheus, now, pods))
+    except (NoEvidence, InputError) as error:
+        # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
+        return replace(seen, blind=str(error)) if now >= max(due, since) + rollout.settings.interval else seen
+
+
+def looked(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
+    """Return what the evidence says of a canary so far.
+
+    Raises:
+        NoEvidence: Prometheus is away, or only the stable version has traffic.
+        InputError: it does not understand what is asked.
+    """
+    from components.rollout.judging.judge import judge  # loads scipy, which only a judge has to have installed
+
+    crashed = judge((), pods=pods)  # which needs no metrics, and may be why there are none
+    if crashed.harm:
+        return crashed
+    stable, canary = rollout.stable_revision, rollout.canary_revision
+    windows = prometheus.windows(stable, canary, rollout.judged_since, now, rollout.settings.interval)
+    if windows and windows[-1].stable.served and not windows[-1].canary.served:
+        raise NoEvidence(
+            f"Prometheus saw requests of {stable} and none of {canary}: look at the pods and the PodMonitor"
+        )
+    return judge(windows, pods=pods)
