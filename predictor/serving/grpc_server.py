@@ -1,4 +1,4 @@
-"""gRPC calls that give back what they hold, and what a caller is told where there is no answer.
+"""gRPC calls that give back what they hold.
 
 grpc reads a message whole before it asks anybody, whatever number of them arrives. So here a message is read only when
 there is room for one, through grpc's interface for streams: on the wire a stream of one message is like a message.
@@ -9,17 +9,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from grpc import StatusCode
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from predictor.errors import BadRequest, EmptyTexts, Late, NotNow, Overloaded, Refusal
+from predictor.errors import BadRequest, Late, Overloaded
+from predictor.serving.grpc_errors import StatusInterceptor
 from predictor.serving.kserve_model import TextClassifier
+from predictor.serving.memory import ByteBudget
 from predictor.serving.scheduler import Limits
-from predictor.serving.wire.bounds import Held
 
 SERVICE = "inference.GRPCInferenceService"
 _INFER = f"/{SERVICE}/ModelInfer"
@@ -39,34 +38,6 @@ _SMALL = 65_536
 # given back with its connection, there is no other way. Clients connect again by themselves.
 _CONNECTION_AGE = 120_000
 _CONNECTION_GRACE = 30_000
-_STATUS = {
-    400: StatusCode.INVALID_ARGUMENT,
-    404: StatusCode.NOT_FOUND,
-    408: StatusCode.DEADLINE_EXCEEDED,
-    413: StatusCode.INVALID_ARGUMENT,
-    429: StatusCode.RESOURCE_EXHAUSTED,
-    503: StatusCode.UNAVAILABLE,
-    504: StatusCode.DEADLINE_EXCEEDED,
-}
-
-
-class Refusals(ExceptionToStatusInterceptor):  # type: ignore[misc]
-    """Takes the place of KServe's interceptor, which knows none of our refusals, and goes on with the rest."""
-
-    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
-        """End a call.
-
-        Trailing metadata tell a program what it need not read in the sentence: `retry-after`, in seconds, is that of
-        HTTP; `empty-texts` are the numbers of the texts that are empty, with commas between them.
-        """
-        if isinstance(ex, Refusal):
-            more: tuple[tuple[str, str], ...] = ()
-            if isinstance(ex, NotNow):
-                more = (("retry-after", str(ex.retry_after)),)
-            elif isinstance(ex, EmptyTexts):
-                more = (("empty-texts", ",".join(map(str, ex.places))),)
-            await context.abort(_STATUS.get(ex.status, StatusCode.INTERNAL), str(ex), more)
-        await super().handle_exception(ex, request_or_iterator, context, method_name)
 
 
 class Arrivals:
@@ -132,7 +103,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         answers: counts the answers that are not written yet.
     """
 
-    def __init__(self, infer: Callable[[bytes], Awaitable[bytes]], requests: Held, answers: Held) -> None:
+    def __init__(self, infer: Callable[[bytes], Awaitable[bytes]], requests: ByteBudget, answers: ByteBudget) -> None:
         self._infer = infer
         self._requests = requests
         self._answers = answers
@@ -147,10 +118,10 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         async def infer(_: Any, context: Any) -> None:
             answer = await self._answer(await self._large.read(context))
             try:
-                self._answers.take(len(answer))
+                self._answers.acquire(len(answer))
                 await context.write(answer)
             finally:
-                self._answers.give(len(answer))
+                self._answers.release(len(answer))
 
         async def other(_: Any, context: Any) -> None:
             message = await self._small.read(context)
@@ -168,10 +139,10 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def _answer(self, message: bytes) -> bytes:
         try:
-            self._requests.take(len(message))
+            self._requests.acquire(len(message))
             return await self._infer(message)
         finally:
-            self._requests.give(len(message))
+            self._requests.release(len(message))
 
 
 class RpcServer(GRPCServer):  # type: ignore[misc]
@@ -185,7 +156,13 @@ class RpcServer(GRPCServer):  # type: ignore[misc]
     """
 
     def __init__(
-        self, *args: Any, model: TextClassifier, limits: Limits, requests: Held, answers: Held, **kwargs: Any
+        self,
+        *args: Any,
+        model: TextClassifier,
+        limits: Limits,
+        requests: ByteBudget,
+        answers: ByteBudget,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._model = model
@@ -197,7 +174,7 @@ class RpcServer(GRPCServer):  # type: ignore[misc]
         """Serve until `stop`."""
         for service in ("", self._model.name, SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._server = grpc.aio.server(interceptors=(Refusals(), self._door), options=self._options())
+        self._server = grpc.aio.server(interceptors=(StatusInterceptor(), self._door), options=self._options())
         servicer = InferenceServicer(self._data_plane, self._model_repository_extension)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -122,10 +122,10 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     from predictor.serving.grpc_server import RpcServer
     from predictor.serving.http.connection import Connection
     from predictor.serving.http.front_door import FrontDoor
-    from predictor.serving.wire.bounds import Held
+    from predictor.serving.memory import ByteBudget
     from predictor.serving.wire.openapi import document
 
-    requests, answers = Held(BODIES * limits.body_bytes), Held(ANSWER_BYTES)
+    requests, answers = ByteBudget(BODIES * limits.body_bytes), ByteBudget(ANSWER_BYTES)
     page = document(model.name, model.version, model.classifier.labels)
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]

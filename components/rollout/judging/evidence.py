@@ -1,13 +1,11 @@
 """What is known of two versions of a model: what Prometheus counted, interval by interval, and how their pods fared."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import urllib3
-
+from components.platform.prometheus import PrometheusAway, QueryRefused, query_range
 from predictor.errors import InputError
 
 # What is counted, and by which label beside the revision.
@@ -18,7 +16,6 @@ _SERIES = {
     "confidence": ("text_classifier_confidence_ratio_bucket", "le"),
     "waits": ('text_classifier_stage_seconds_bucket{stage="queue"}', "le"),
 }
-_TIMEOUT_SECONDS = 10.0
 
 
 class NoEvidence(RuntimeError):
@@ -134,11 +131,16 @@ class Prometheus:
         matchers = [own.rstrip("}"), self.selector, f'revision=~"{"|".join(revisions)}"']
         selected = f"{metric}{{{','.join(part for part in matchers if part)}}}"
         query = f"sum by (revision, {label}) (increase({selected}[{round(interval)}s]))"
-        fields = {"query": query, "start": f"{ends[0]:.3f}", "end": f"{ends[-1]:.3f}", "step": f"{interval:g}"}
         found: dict[tuple[str, int], dict[Any, float]] = {
             (revision, n): {} for revision in revisions for n in range(len(ends))
         }
-        for row in self._asked(fields):
+        try:
+            rows = query_range(self.url, query, ends[0], ends[-1], interval)
+        except PrometheusAway as error:
+            raise NoEvidence(str(error)) from error
+        except QueryRefused as error:
+            raise InputError(f"{error}: check --selector") from error
+        for row in rows:
             value = row["metric"].get(label, "")
             key = float(value) if label == "le" else value
             for time, text in row["values"]:
@@ -146,26 +148,3 @@ class Prometheus:
                 if math.isfinite(number):
                     found[row["metric"]["revision"], round((float(time) - ends[0]) / interval)][key] = number
         return found
-
-    def _asked(self, fields: Mapping[str, str]) -> list[dict[str, Any]]:
-        try:
-            answer = urllib3.request(
-                "GET", f"{self.url.rstrip('/')}/api/v1/query_range", fields=dict(fields), timeout=_TIMEOUT_SECONDS,
-                retries=urllib3.Retry(2, backoff_factor=0.5),
-            )  # fmt: skip
-        except urllib3.exceptions.LocationValueError as error:
-            raise InputError(f"{self.url} is no address: give Prometheus's, such as http://prometheus:9090") from error
-        except urllib3.exceptions.HTTPError as error:
-            raise NoEvidence(f"Prometheus at {self.url} does not answer ({type(error).__name__})") from error
-        try:
-            body = json.loads(answer.data)
-            if body["status"] == "success":
-                return list(body["data"]["result"])
-            reason = " ".join(str(body["error"]).split())[:200]
-        except (ValueError, KeyError, TypeError):
-            if answer.status >= 500:  # a proxy in front of it, while it is away
-                raise NoEvidence(f"Prometheus at {self.url} answers {answer.status}") from None
-            raise InputError(f"{self.url} answers, but not as Prometheus does: give its address") from None
-        if answer.status == 400:
-            raise InputError(f"Prometheus refuses the query ({reason}): check --selector")
-        raise NoEvidence(f"Prometheus at {self.url} cannot answer ({reason})")

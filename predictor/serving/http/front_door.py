@@ -13,7 +13,7 @@ import orjson
 
 from predictor.errors import Compressed, EmptyTexts, NotNow, NotServed, Overloaded, Refusal, TooLarge, WrongMethod
 from predictor.serving.kserve_model import TextClassifier
-from predictor.serving.wire.bounds import Held
+from predictor.serving.memory import ByteBudget
 from predictor.serving.wire.requests import DEADLINE_HEADER
 
 Message = MutableMapping[str, Any]
@@ -45,7 +45,7 @@ class FrontDoor:
         answers: counts the answers that are not written yet.
     """
 
-    def __init__(self, app: Any, model: TextClassifier, limit: int, requests: Held, answers: Held) -> None:
+    def __init__(self, app: Any, model: TextClassifier, limit: int, requests: ByteBudget, answers: ByteBudget) -> None:
         self._app = app
         self._model = model
         self._limit = limit
@@ -70,7 +70,7 @@ class FrontDoor:
                 raise WrongMethod(f"{scope['path']} is not asked with {scope['method']}: send a POST")
             answer, extra = await self._answer(scope["path"], headers, receive)
             held = len(answer)
-            self._answers.take(held)
+            self._answers.acquire(held)
         except Gone:
             return
         except Refusal as refusal:
@@ -92,7 +92,7 @@ class FrontDoor:
                 if more:
                     await asyncio.sleep(0)  # each write waits for the interpreter, and health for all of them
         finally:
-            self._answers.give(held)
+            self._answers.release(held)
 
     def _takes(self, method: str, path: str) -> bool:
         return path in self._routes or (method == "POST" and not path.startswith("/v2/repository/"))
@@ -149,14 +149,14 @@ class FrontDoor:
                 parts.append(part)
                 held += len(part)
                 try:
-                    self._requests.take(len(part))
+                    self._requests.acquire(len(part))
                 except Overloaded as full:
                     raise self._counted(protocol, full) from None
             if size > self._limit:
                 raise self._counted(protocol, too_large)
             yield b"".join(parts)
         finally:
-            self._requests.give(held)
+            self._requests.release(held)
 
     def _counted(self, protocol: str, refusal: Refusal) -> Refusal:
         """Count a refusal that the model does not hear of."""

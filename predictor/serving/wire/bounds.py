@@ -7,7 +7,7 @@ empty values would stop everybody else's. Counting takes a fraction of it, and e
 from collections.abc import Iterator
 from typing import Any
 
-from predictor.errors import BadRequest, Overloaded, TooLarge
+from predictor.errors import BadRequest, TooLarge
 
 SMALL = 32_768
 """Bytes of a request that is read on the spot: what it holds, it takes a few milliseconds at most."""
@@ -17,32 +17,6 @@ _SPARE_BYTES = 65_536
 
 # The fields of a ModelInferRequest that hold texts, by number: inputs, their contents, and strings there; raw contents.
 _TEXTS: dict[int, Any] = {5: {5: {8: None}}, 7: None}
-
-
-class Held:
-    """Bytes of requests or answers that are held for callers of all protocols, up to a bound.
-
-    Args:
-        limit: the most bytes.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.bytes = 0
-
-    def take(self, size: int) -> None:
-        """Hold more; whoever takes gives back, also what is refused.
-
-        Raises:
-            Overloaded: it is too much.
-        """
-        self.bytes += size
-        if self.bytes > self._limit:
-            raise Overloaded("the server holds all the requests it can: send the request again in 1 s", 1)
-
-    def give(self, size: int) -> None:
-        """Hold less."""
-        self.bytes -= size
 
 
 def check_json(body: bytes, texts: int) -> None:

@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from predictor.serving.grpc_server import _ARRIVING as ARRIVING
 from predictor.serving.grpc_server import SERVICE, Arrivals, RpcServer
+from predictor.serving.memory import ByteBudget
 from predictor.serving.scheduler import Limits
-from predictor.serving.wire.bounds import Held
 from tests.predictor.conftest import free_port
 
 LIMIT = 100_000
@@ -37,8 +37,8 @@ class Echo:
         return message
 
 
-def played(script: Callable[[Any, Echo, RpcServer], Awaitable[None]]) -> tuple[Held, Held]:
-    requests, answers = Held(4 * LIMIT), Held(4 * LIMIT)
+def played(script: Callable[[Any, Echo, RpcServer], Awaitable[None]]) -> tuple[ByteBudget, ByteBudget]:
+    requests, answers = ByteBudget(4 * LIMIT), ByteBudget(4 * LIMIT)
 
     async def whole() -> None:
         model: Any = Echo()
