@@ -74,7 +74,7 @@ def judge_rollout(
     from components.platform.kubernetes import connect
     from components.platform.termination import one_sentence
     from components.platform.tracking import tracked_step
-    from components.rollout.controller import Which, conduct
+    from components.rollout.controller import RolloutRef, run_to_end
     from components.rollout.golden import Golden
     from components.rollout.judging.evidence import Prometheus, selector_of
     from components.rollout.observer import Evidence
@@ -87,7 +87,7 @@ def judge_rollout(
         cluster = connect(namespace)
         where = Prometheus(prometheus, selector or selector_of(cluster.namespace, service))
         evidence = Evidence(where, Golden(golden) if golden else None)
-        end = conduct(cluster, service, evidence, which=Which(pipeline_run, version))
+        end = run_to_end(cluster, service, evidence, ref=RolloutRef(pipeline_run, version))
         step.headline(tags={"rollout": str(end.phase), "rollout_reasons": "; ".join(end.reasons)})
     return Judged(end.phase is Phase.PROMOTED, list(end.reasons))
 
@@ -108,8 +108,8 @@ def end_rollout(service: str, pipeline_run: str, namespace: str = "") -> str:
         return ""
     from components.platform.kubernetes import connect
     from components.platform.termination import one_sentence
-    from components.rollout.endings import close
+    from components.rollout.endings import abort
 
     with one_sentence():
-        end = close(connect(namespace), service, pipeline_run)
+        end = abort(connect(namespace), service, pipeline_run)
     return str(end.phase) if end else ""

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 
 from components.platform.kubernetes import Cluster
 from components.platform.progress import say
-from components.rollout.desired_spec import has_place, wanted
+from components.rollout.desired_spec import has_replaced_stable, spec_patch
 from components.rollout.inference_service import Away, Conflict, Service, patch, read
-from components.rollout.observer import Evidence, look, observe
+from components.rollout.observer import Evidence, observe, workloads_of
 from components.rollout.record import Record, load, save
-from components.rollout.state import Phase, Rollout, Settings, Version
-from components.rollout.transitions import advance
+from components.rollout.state import ModelVersion, Phase, Rollout, Settings
+from components.rollout.transitions import next_state
 from components.rollout.versions import check_bundle, predictor_name, version_at
 from components.rollout.workloads import check_gateway, deployment_name, why_not_ready, workload
 from predictor.errors import InputError
 
 # A canary gets ready within minutes, and KServe moves weights within seconds.
-_LOOK_SECONDS = 5.0
+_POLL_SECONDS = 5.0
 BY_HAND = "rolled back by hand"
 
 
@@ -33,7 +33,7 @@ CLOCK = Clock()
 
 
 @dataclass(frozen=True)
-class Which:
+class RolloutRef:
     """Which rollout of a service is meant; what is empty may be any."""
 
     owner: str = ""
@@ -75,8 +75,8 @@ def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Cloc
     service, record = read(cluster, name), load(cluster, name)
     if record.active and record.active.canary.name == version.name:
         if owner not in ("", record.active.owner):
-            raise InputError(busy(name, record.active))
-        return settle(cluster, name)
+            raise InputError(why_busy(name, record.active))
+        return reconcile(cluster, name)
     check_bundle(version)
     if version_at(service.uri).name == version.name:
         moved = "" if service.uri == version.uri else f", from {service.uri}; to move it set storageUri"
@@ -85,7 +85,7 @@ def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Cloc
 
 
 def begin(
-    cluster: Cluster, service: Service, record: Record, version: Version, settings: Settings, clock: Clock,
+    cluster: Cluster, service: Service, record: Record, version: ModelVersion, settings: Settings, clock: Clock,
     judged: bool = True, owner: str = "",
 ) -> Record:  # fmt: skip
     """Begin the rollout of a version that can be served, where none goes on.
@@ -95,7 +95,7 @@ def begin(
     """
     name = service.name
     if record.active:
-        raise InputError(busy(name, record.active))
+        raise InputError(why_busy(name, record.active))
     if service.canaries or service.percent is not None:
         raise InputError(
             f"inferenceservice {name} has a canary that no rollout of ours put there: remove spec.canary or "
@@ -112,7 +112,7 @@ def begin(
     if service.standard:
         check_gateway(cluster, service)
         canary = predictor_name(service, cluster.namespace, version)
-        rollout = replace(_with_pods(cluster, service, rollout), canary_predictor=canary)
+        rollout = replace(_with_replicas(cluster, service, rollout), canary_predictor=canary)
     try:
         save(cluster, service, record.with_rollout(rollout))
     except Conflict as error:
@@ -120,15 +120,15 @@ def begin(
             f"another rollout of inferenceservice {name} began at the same moment: look at its status"
         ) from error
     try:
-        return settle(cluster, name)
+        return reconcile(cluster, name)
     except InputError as error:  # the service is as it was, so nothing has to be undone but the note
-        _forget(cluster, name, clock, str(error))
+        _record_failed_start(cluster, name, clock, str(error))
         raise
 
 
-def _with_pods(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
+def _with_replicas(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
     """Note what a Standard service has now of what a rollout changes for its time."""
-    stable = "" if has_place(rollout, service) else str(service.predictor.get("name") or "")
+    stable = "" if has_replaced_stable(rollout, service) else str(service.predictor.get("name") or "")
     found = workload(cluster, deployment_name(service.name, stable))
     return replace(
         rollout, stable_predictor=stable, running=max(service.replicas, found.pods if found else 0),
@@ -136,7 +136,7 @@ def _with_pods(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
     )  # fmt: skip
 
 
-def settle(cluster: Cluster, name: str) -> Record:
+def reconcile(cluster: Cluster, name: str) -> Record:
     """Make the service what its record wants, which it is not after a kill between the two writes."""
     while True:
         # The service first: a record is written before the service it wants, so what is read after the service is at
@@ -145,9 +145,9 @@ def settle(cluster: Cluster, name: str) -> Record:
         try:
             if record.active and service.standard and not record.active.running:
                 # An earlier release began it, which changed no replicas, and noted none.
-                save(cluster, service, record.with_rollout(_with_pods(cluster, service, record.active)))
+                save(cluster, service, record.with_rollout(_with_replicas(cluster, service, record.active)))
                 continue
-            change = record.active and wanted(record.active, service, look(cluster, service, record.active))
+            change = record.active and spec_patch(record.active, service, workloads_of(cluster, service, record.active))
             if not change:
                 return record
             patch(cluster, service, change)
@@ -156,8 +156,13 @@ def settle(cluster: Cluster, name: str) -> Record:
         return record
 
 
-def turn(
-    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock, which: Which = Which(), since: float = 0.0
+def step(
+    cluster: Cluster,
+    name: str,
+    evidence: Evidence | None,
+    clock: Clock,
+    ref: RolloutRef = RolloutRef(),
+    since: float = 0.0,
 ) -> Rollout:
     """Take the next step of a rollout, if it is time for one, and return where it stands.
 
@@ -166,19 +171,19 @@ def turn(
         name: the service.
         evidence: where to look; without it nothing is judged.
         clock: the time.
-        which: the rollout that is meant.
+        ref: the rollout that is meant.
         since: since when somebody looks; what was not looked at before says nothing against the canary.
 
     Raises:
         InputError: there is no such rollout, or the cluster refuses.
         Away: the API server does not answer.
     """
-    record = settle(cluster, name)
+    record = reconcile(cluster, name)
     if record.rollout is None:
         raise InputError(f"inferenceservice {name} has no rollout: begin one with pigeonhole rollout start")
-    which.check(name, record.rollout)
+    ref.check(name, record.rollout)
     rollout, service = record.rollout, read(cluster, name)
-    following = advance(rollout, observe(cluster, service, rollout, evidence, clock.now(), since))
+    following = next_state(rollout, observe(cluster, service, rollout, evidence, clock.now(), since))
     if following == rollout:
         return rollout
     if rollout.phase is Phase.PREPARING and following.phase is Phase.ROLLING_BACK and service.standard:
@@ -188,13 +193,13 @@ def turn(
         save(cluster, service, record.with_rollout(following))
     except Conflict:
         return rollout  # another process took the step
-    _tell(rollout, following)
-    settle(cluster, name)
+    _say_step(rollout, following)
+    reconcile(cluster, name)
     return following
 
 
-def conduct(
-    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = CLOCK, which: Which = Which()
+def run_to_end(
+    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = CLOCK, ref: RolloutRef = RolloutRef()
 ) -> Rollout:
     """Take a rollout to its end, and return it.
 
@@ -204,24 +209,24 @@ def conduct(
     since = clock.now()
     while True:
         try:
-            rollout = turn(cluster, name, evidence, clock, which, since)
+            rollout = step(cluster, name, evidence, clock, ref, since)
         except Away as error:
             say(f"{error}; asking again")
         else:
             if rollout.ended:
                 return rollout
-            which = replace(which, version=rollout.canary.name, started=rollout.started)
-        clock.sleep(_LOOK_SECONDS)
+            ref = replace(ref, version=rollout.canary.name, started=rollout.started)
+        clock.sleep(_POLL_SECONDS)
 
 
-def _forget(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
+def _record_failed_start(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
     service, record = read(cluster, name), load(cluster, name)
     if record.active:
         ended = replace(record.active, phase=Phase.ROLLED_BACK, since=clock.now(), reasons=(reason,))
         save(cluster, service, record.with_rollout(ended))
 
 
-def busy(name: str, rollout: Rollout) -> str:
+def why_busy(name: str, rollout: Rollout) -> str:
     """Return why nothing else can be rolled out now."""
     return (
         f"inferenceservice {name} already rolls out {rollout.canary.name} ({rollout.phase}, {rollout.weight}%), which "
@@ -233,7 +238,7 @@ def _owner(rollout: Rollout) -> str:
     return f"pipeline run {rollout.owner}" if rollout.owner else "a person"
 
 
-def _tell(before: Rollout, after: Rollout) -> None:
+def _say_step(before: Rollout, after: Rollout) -> None:
     weight = f" at {after.weight}%" if after.phase is Phase.JUDGING else ""
     said = f": {'; '.join(after.reasons)}" if after.reasons and after.reasons != before.reasons else ""
     say(f"{after.canary.name} {after.phase}{weight}{said}")

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import BY_HAND, CLOCK, Clock, Which, begin, busy, conduct
-from components.rollout.desired_spec import applied
+from components.rollout.controller import BY_HAND, CLOCK, Clock, RolloutRef, begin, run_to_end, why_busy
+from components.rollout.desired_spec import is_applied
 from components.rollout.inference_service import Conflict, Service, read
-from components.rollout.observer import look
+from components.rollout.observer import workloads_of
 from components.rollout.record import Record, load, save
-from components.rollout.state import Phase, Rollout, Settings, Version
-from components.rollout.transitions import back
+from components.rollout.state import ModelVersion, Phase, Rollout, Settings
+from components.rollout.transitions import rolling_back
 from components.rollout.versions import check_bundle, version_at
 from predictor.errors import InputError
 
@@ -26,7 +26,7 @@ def promote(cluster: Cluster, name: str, clock: Clock = CLOCK) -> Rollout:
     rollout = record.active
     if rollout is None:
         raise InputError(f"inferenceservice {name} has no rollout under way: begin one with pigeonhole rollout start")
-    if rollout.phase is Phase.PREPARING and not applied(rollout, service, look(cluster, service, rollout)):
+    if rollout.phase is Phase.PREPARING and not is_applied(rollout, service, workloads_of(cluster, service, rollout)):
         raise InputError(f"the canary {rollout.canary.name} of {name} is not ready: promote it when it is")
     if rollout.phase in (Phase.PREPARING, Phase.JUDGING):
         decided = replace(rollout, phase=Phase.FILLING, since=clock.now(), reasons=("promoted by hand",))
@@ -34,7 +34,7 @@ def promote(cluster: Cluster, name: str, clock: Clock = CLOCK) -> Rollout:
             save(cluster, service, record.with_rollout(decided))
         except Conflict:
             return promote(cluster, name, clock)
-    return conduct(cluster, name, None, clock)
+    return run_to_end(cluster, name, None, clock)
 
 
 def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = CLOCK) -> Rollout:
@@ -51,19 +51,19 @@ def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = CLOCK) -
     """
     service, record = read(cluster, name), load(cluster, name)
     if record.active and record.active.phase is Phase.PROMOTING:
-        conduct(cluster, name, None, clock)
+        run_to_end(cluster, name, None, clock)
         service, record = read(cluster, name), load(cluster, name)
     going = record.active
     if going and to and to != going.stable.name:
-        raise InputError(busy(name, going))
+        raise InputError(why_busy(name, going))
     if going:
-        decided = going if going.phase in _UNDOING else back(going, clock.now(), BY_HAND)
+        decided = going if going.phase in _UNDOING else rolling_back(going, clock.now(), BY_HAND)
     else:
-        version = _earlier(record, service, to)
+        version = _earlier_version(record, service, to)
         check_bundle(version)
         if service.standard or to or service.percent is not None:
             begin(cluster, service, record, version, Settings(), clock, judged=False)
-            return conduct(cluster, name, None, clock)
+            return run_to_end(cluster, name, None, clock)
         # Knative keeps the revision before this one, so traffic goes there first and the spec follows.
         now = clock.now()
         decided = Rollout(version, version_at(service.uri), Phase.ROLLING_BACK, now, now, reasons=(BY_HAND,))
@@ -71,10 +71,10 @@ def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = CLOCK) -
         save(cluster, service, record.with_rollout(decided))
     except Conflict:
         return roll_back(cluster, name, to, clock)
-    return conduct(cluster, name, None, clock)
+    return run_to_end(cluster, name, None, clock)
 
 
-def close(cluster: Cluster, name: str, owner: str, clock: Clock = CLOCK) -> Rollout | None:
+def abort(cluster: Cluster, name: str, owner: str, clock: Clock = CLOCK) -> Rollout | None:
     """Leave no half rollout of a pipeline run: finish one that was decided, and take back one that was not.
 
     Returns:
@@ -85,10 +85,10 @@ def close(cluster: Cluster, name: str, owner: str, clock: Clock = CLOCK) -> Roll
         return None
     if record.active and record.active.phase is not Phase.PROMOTING:
         return roll_back(cluster, name, clock=clock)
-    return conduct(cluster, name, None, clock, Which(owner)) if record.active else record.rollout
+    return run_to_end(cluster, name, None, clock, RolloutRef(owner)) if record.active else record.rollout
 
 
-def _earlier(record: Record, service: Service, to: str) -> Version:
+def _earlier_version(record: Record, service: Service, to: str) -> ModelVersion:
     served = [e.version for e in record.history if e.outcome in (Phase.PROMOTED, "found")]
     known = {e.version.name: e.version for e in record.history}
     serves = version_at(service.uri).name

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, replace
 
 from components.platform.kubernetes import Cluster
-from components.rollout.desired_spec import applied
+from components.rollout.desired_spec import is_applied
 from components.rollout.golden import Golden, check_asked, objection
 from components.rollout.inference_service import Service
 from components.rollout.judging.evidence import NoEvidence, Pods, Prometheus
-from components.rollout.restarts import look_at_pods
-from components.rollout.state import Phase, Rollout, Seen
-from components.rollout.transitions import intervals
+from components.rollout.restarts import read_pods
+from components.rollout.state import Observation, Phase, Rollout
+from components.rollout.transitions import whole_intervals
 from components.rollout.verdict import Verdict
-from components.rollout.workloads import Deployed, deployed
+from components.rollout.workloads import Workloads, read_workloads
 from predictor.errors import InputError
 
 
@@ -24,16 +24,16 @@ class Evidence:
     """Texts that both versions are asked before the canary gets any traffic."""
 
 
-def look(cluster: Cluster, service: Service, rollout: Rollout) -> Deployed:
+def workloads_of(cluster: Cluster, service: Service, rollout: Rollout) -> Workloads:
     """Return what KServe has made of a service during a rollout, in Standard mode."""
     if not service.standard or rollout.ended:
-        return Deployed()
-    return deployed(cluster, service, rollout.stable_predictor, rollout.predictor_name)
+        return Workloads()
+    return read_workloads(cluster, service, rollout.stable_predictor, rollout.predictor_name)
 
 
 def observe(
     cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float, since: float
-) -> Seen:
+) -> Observation:
     """Look at all that the next step depends on; a check is made where one is due.
 
     Args:
@@ -44,26 +44,30 @@ def observe(
         now: Unix seconds.
         since: since when somebody looks; a check that was due before counts as failed no sooner.
     """
-    seen = Seen(service, now, look(cluster, service, rollout))
+    observed = Observation(service, now, workloads_of(cluster, service, rollout))
     if evidence is None:
-        return seen
+        return observed
     if rollout.phase is Phase.PREPARING and evidence.golden and rollout.judged:
         check_asked(evidence.golden, service)
-        if applied(rollout, service, seen.deployed):
-            return replace(seen, objection=objection(evidence.golden, cluster.namespace, service, rollout))
+        if is_applied(rollout, service, observed.workloads):
+            return replace(observed, objection=objection(evidence.golden, cluster.namespace, service, rollout))
     done = max(rollout.looked, rollout.checks)  # a record of before counts checks alone
-    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or intervals(rollout, now) <= done:
-        return seen
+    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or whole_intervals(rollout, now) <= done:
+        return observed
     due = rollout.judged_since + (done + 1) * rollout.settings.interval
     try:
-        pods = look_at_pods(cluster, service, rollout, now)
-        return replace(seen, verdict=looked(rollout, evidence.prometheus, now, pods))
+        pods = read_pods(cluster, service, rollout, now)
+        return replace(observed, verdict=judge_canary(rollout, evidence.prometheus, now, pods))
     except (NoEvidence, InputError) as error:
         # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
-        return replace(seen, blind=str(error)) if now >= max(due, since) + rollout.settings.interval else seen
+        return (
+            replace(observed, missing_evidence=str(error))
+            if now >= max(due, since) + rollout.settings.interval
+            else observed
+        )
 
 
-def looked(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
+def judge_canary(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
     """Return what the evidence says of a canary so far.
 
     Raises:

@@ -13,7 +13,7 @@ from kubernetes import client
 
 from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import GROUP, VERSION, Missing, Service, explained
-from components.rollout.state import Phase, Rollout, Settings, Version
+from components.rollout.state import ModelVersion, Phase, Rollout, Settings
 from predictor.errors import InputError
 
 VERDICT = "pigeonhole/verdict"
@@ -25,7 +25,7 @@ _KEPT = 50
 class Entry:
     """How a version fared."""
 
-    version: Version
+    version: ModelVersion
     outcome: str
     """`promoted`, `rolled back`, or `found` for what was in service before the first rollout."""
     ended: float
@@ -73,7 +73,7 @@ def load(cluster: Cluster, name: str) -> Record:
     try:
         rollout = json.loads(found.data["rollout"])
         history = tuple(
-            Entry(**{**e, "version": Version(**e["version"]), "reasons": tuple(e["reasons"])})
+            Entry(**{**e, "version": ModelVersion(**e["version"]), "reasons": tuple(e["reasons"])})
             for e in json.loads(found.data["history"])
         )
         return Record(_rollout(rollout), history, found.metadata.resource_version)
@@ -126,8 +126,8 @@ def save(cluster: Cluster, service: Service, record: Record) -> Record:
 
 def _rollout(found: Mapping[str, Any]) -> Rollout:
     parts = {
-        "stable": Version(**found["stable"]),
-        "canary": Version(**found["canary"]),
+        "stable": ModelVersion(**found["stable"]),
+        "canary": ModelVersion(**found["canary"]),
         "phase": Phase(found["phase"]),
         "settings": Settings(**found["settings"]),
         "reasons": tuple(found["reasons"]),

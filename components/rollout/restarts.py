@@ -20,7 +20,7 @@ _BY_SIGNAL = (0, 137, 143)
 """What a server ends with that was told to, by a probe that failed: drained, killed, or stopped at once."""
 
 
-def look_at_pods(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Pods:
+def read_pods(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Pods:
     """Return how the pods of both versions have fared since the canary got traffic.
 
     Raises:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from components.rollout.inference_service import Service
 from components.rollout.verdict import Verdict
-from components.rollout.workloads import Deployed
+from components.rollout.workloads import Workloads
 from predictor.errors import InputError
 
 
@@ -40,7 +40,7 @@ ENDED = (Phase.PROMOTED, Phase.ROLLED_BACK)
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """A bundle that is or was served."""
 
     name: str
@@ -97,8 +97,8 @@ class Settings:
 class Rollout:
     """What is recorded of a rollout."""
 
-    stable: Version
-    canary: Version
+    stable: ModelVersion
+    canary: ModelVersion
     phase: Phase
     started: float
     """Unix seconds, like every time here."""
@@ -145,16 +145,16 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What was found out for the next step."""
 
     service: Service
     now: float
-    deployed: Deployed = field(default_factory=Deployed)
+    workloads: Workloads = field(default_factory=Workloads)
     """Standard: what KServe has made of it."""
     verdict: Verdict | None = None
     """None where no check is due."""
-    blind: str = ""
+    missing_evidence: str = ""
     """Why a check that is due could not be made."""
     objection: str = ""
     """What speaks against giving the canary any traffic."""

@@ -5,7 +5,7 @@ import json
 import re
 
 from components.rollout.inference_service import Service, address
-from components.rollout.state import Version
+from components.rollout.state import ModelVersion
 from predictor.errors import InputError
 
 _NAME = re.compile(r"[0-9a-f]{12}")
@@ -16,7 +16,7 @@ _SHORTEST = 5
 _INSIDE = ("pvc", "oci", "oci+native", "oci+fetch")
 
 
-def version_at(uri: str) -> Version:
+def version_at(uri: str) -> ModelVersion:
     """Return the version at an address, going by its last part: bundles are stored under their digest."""
     name = address(uri).rpartition("/")[2]
     if not _NAME.fullmatch(name):
@@ -24,10 +24,10 @@ def version_at(uri: str) -> Version:
             f"{uri} does not end in the twelve digits of a bundle's digest, which name a version: give the address "
             "that the register step printed as bundle_uri"
         )
-    return Version(name, address(uri))
+    return ModelVersion(name, address(uri))
 
 
-def predictor_name(service: Service, namespace: str, version: Version) -> str:
+def predictor_name(service: Service, namespace: str, version: ModelVersion) -> str:
     """Return what a canary is called in a Standard service's spec: v and as much of its version as there is room for.
 
     KServe makes a host's label of the name, and fails without a word in the status where that gets too long.
@@ -49,7 +49,7 @@ def predictor_name(service: Service, namespace: str, version: Version) -> str:
     return f"v{version.name}"[:room]
 
 
-def check_bundle(version: Version) -> None:
+def check_bundle(version: ModelVersion) -> None:
     """Refuse an address that holds no bundle, or another than its name says, before a pod waits for it.
 
     Raises:

@@ -24,12 +24,12 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Deployed:
+class Workloads:
     """What stands of a service during a rollout."""
 
     stable: Workload | None = None
     canary: Workload | None = None
-    share: int | None = None
+    canary_share: int | None = None
     """Percent of the traffic that the gateway gives the canary; None where that cannot be said now.
 
     The status of the InferenceService cannot say it: KServe copies the percent of its spec there, also while it leaves
@@ -47,7 +47,7 @@ def deployment_name(service: str, predictor: str) -> str:
     return f"{service}-{predictor}-predictor" if predictor else f"{service}-predictor"
 
 
-def deployed(cluster: Cluster, service: Service, stable: str, canary: str) -> Deployed:
+def read_workloads(cluster: Cluster, service: Service, stable: str, canary: str) -> Workloads:
     """Look what stands of a Standard service.
 
     Args:
@@ -62,7 +62,7 @@ def deployed(cluster: Cluster, service: Service, stable: str, canary: str) -> De
     """
     backend = deployment_name(service.name, canary)
     shares = {_share(rule, backend) for route in _routes(cluster, service) for rule in _rules(route)}
-    return Deployed(
+    return Workloads(
         workload(cluster, deployment_name(service.name, stable)),
         workload(cluster, backend),
         next(iter(shares)) if len(shares) == 1 else None if shares else 0,

@@ -72,12 +72,12 @@ def start(
 ) -> None:
     """Start."""
     from components.platform.kubernetes import connect
-    from components.rollout import controller as conduct
+    from components.rollout import controller
     from components.rollout.state import Settings
 
     with _on_stderr():
         settings = Settings(interval, step_weight, max_weight, threshold, min_requests, deadline)
-        record = conduct.start(connect(namespace), name, bundle, settings)
+        record = controller.start(connect(namespace), name, bundle, settings)
     assert record.rollout is not None
     _print(_shown(asdict(record.rollout)))
 
@@ -149,7 +149,7 @@ def judge(
 ) -> None:
     """Judge."""
     from components.platform.kubernetes import connect
-    from components.rollout.controller import conduct
+    from components.rollout.controller import run_to_end
     from components.rollout.golden import Golden
     from components.rollout.judging.evidence import Prometheus, selector_of
     from components.rollout.observer import Evidence
@@ -158,7 +158,7 @@ def judge(
     with _on_stderr():
         cluster = connect(namespace)
         evidence = Evidence(Prometheus(prometheus, selector or selector_of(cluster.namespace, name)), asked)
-        end = conduct(cluster, name, evidence)
+        end = run_to_end(cluster, name, evidence)
         if mlflow_tracking_uri:
             import mlflow
 
