@@ -1,4 +1,7 @@
-"""Conducting a rollout: read, take the next step, write what is conditional on what was read, and again."""
+"""The control loop of a rollout: read the service and its record, write the next state, reconcile, and repeat.
+
+Every write is conditional on what was read, so several processes may run the loop for the same service.
+"""
 
 import time
 from collections.abc import Callable
@@ -23,7 +26,7 @@ BY_HAND = "rolled back by hand"
 
 @dataclass(frozen=True)
 class Clock:
-    """Time, so that tests need not wait."""
+    """The time and how to wait; tests give their own."""
 
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -34,18 +37,18 @@ CLOCK = Clock()
 
 @dataclass(frozen=True)
 class RolloutRef:
-    """Which rollout of a service is meant; what is empty may be any."""
+    """The rollout that a command is about. An empty field matches any value."""
 
     owner: str = ""
-    """The pipeline run that began it."""
+    """The pipeline run that started it."""
     version: str = ""
     started: float = 0.0
 
     def check(self, name: str, rollout: Rollout) -> None:
-        """Refuse a rollout that is another.
+        """Check that a service's last rollout is this one.
 
         Raises:
-            InputError: it is.
+            InputError: it is another one.
         """
         known = (self.owner or rollout.owner, self.version or rollout.canary.name, self.started or rollout.started)
         if known != (rollout.owner, rollout.canary.name, rollout.started):
@@ -58,18 +61,19 @@ class RolloutRef:
 def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Clock = CLOCK, owner: str = "") -> Record:
     """Put a bundle beside the one in service, without traffic.
 
-    Asked again for the same bundle, it goes on where it was.
+    A second call for the same bundle continues the rollout.
 
     Args:
-        cluster: where.
-        name: the service.
+        cluster: where the service is.
+        name: the service's name.
         uri: the bundle's address.
-        settings: how it is judged.
+        settings: how the canary is judged.
         clock: the time.
-        owner: the pipeline run that begins it, which alone goes on with it; empty for a person, who goes on with any.
+        owner: the pipeline run that starts the rollout; no other run may continue it. Empty for a person, who may
+            continue any rollout.
 
     Raises:
-        InputError: there is no such service or bundle, another rollout goes on, or the cluster refuses.
+        InputError: there is no such service or bundle, another rollout is active, or the cluster refuses.
     """
     version = version_at(uri)
     service, record = read(cluster, name), load(cluster, name)
@@ -88,10 +92,10 @@ def begin(
     cluster: Cluster, service: Service, record: Record, version: ModelVersion, settings: Settings, clock: Clock,
     judged: bool = True, owner: str = "",
 ) -> Record:  # fmt: skip
-    """Begin the rollout of a version that can be served, where none goes on.
+    """Begin the rollout of a version whose bundle was checked.
 
     Raises:
-        InputError: one goes on, the service is not fit for it, or the cluster refuses.
+        InputError: a rollout is active already, the service is not ready for one, or the cluster refuses.
     """
     name = service.name
     if record.active:
@@ -102,7 +106,7 @@ def begin(
             "canaryTrafficPercent first"
         )
     if not service.ready:
-        raise InputError(f"inferenceservice {name} is not ready, so nothing can be compared with it: mend it first")
+        raise InputError(f"inferenceservice {name} is not ready, so nothing can be compared with it: fix it first")
     now = clock.now()
     rollout = Rollout(
         version_at(service.uri), version, Phase.PREPARING, now, now, settings, judged, owner=owner,
@@ -121,13 +125,13 @@ def begin(
         ) from error
     try:
         return reconcile(cluster, name)
-    except InputError as error:  # the service is as it was, so nothing has to be undone but the note
+    except InputError as error:  # nothing was changed but the record
         _record_failed_start(cluster, name, clock, str(error))
         raise
 
 
 def _with_replicas(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
-    """Note what a Standard service has now of what a rollout changes for its time."""
+    """Record the name and replicas of a Standard service, which the rollout changes and restores at its end."""
     stable = "" if has_replaced_stable(rollout, service) else str(service.predictor.get("name") or "")
     found = workload(cluster, deployment_name(service.name, stable))
     return replace(
@@ -137,14 +141,14 @@ def _with_replicas(cluster: Cluster, service: Service, rollout: Rollout) -> Roll
 
 
 def reconcile(cluster: Cluster, name: str) -> Record:
-    """Make the service what its record wants, which it is not after a kill between the two writes."""
+    """Make the service match its record; a process that was killed after it wrote the record leaves them different."""
     while True:
-        # The service first: a record is written before the service it wants, so what is read after the service is at
-        # least as new, and a patch by an older record would conflict.
+        # The service is read first. Records are written before services, so this record is at least as new as the
+        # service; a patch from an older record would be refused as a conflict.
         service, record = read(cluster, name), load(cluster, name)
         try:
             if record.active and service.standard and not record.active.running:
-                # An earlier release began it, which changed no replicas, and noted none.
+                # An earlier release started it, and recorded no replicas since it changed none.
                 save(cluster, service, record.with_rollout(_with_replicas(cluster, service, record.active)))
                 continue
             change = record.active and spec_patch(record.active, service, workloads_of(cluster, service, record.active))
@@ -164,18 +168,18 @@ def step(
     ref: RolloutRef = RolloutRef(),
     since: float = 0.0,
 ) -> Rollout:
-    """Take the next step of a rollout, if it is time for one, and return where it stands.
+    """Take the next step of a rollout, if one is due, and return its state.
 
     Args:
-        cluster: where.
-        name: the service.
-        evidence: where to look; without it nothing is judged.
+        cluster: where the service is.
+        name: the service's name.
+        evidence: what the canary is judged by; without it nothing is judged.
         clock: the time.
         ref: the rollout that is meant.
-        since: since when somebody looks; what was not looked at before says nothing against the canary.
+        since: when this process began to watch. Checks that nobody made before then do not count against the canary.
 
     Raises:
-        InputError: there is no such rollout, or the cluster refuses.
+        InputError: there is no such rollout, or the cluster refuses a change.
         Away: the API server does not answer.
     """
     record = reconcile(cluster, name)
@@ -187,8 +191,8 @@ def step(
     if following == rollout:
         return rollout
     if rollout.phase is Phase.PREPARING and following.phase is Phase.ROLLING_BACK and service.standard:
-        told = why_not_ready(cluster, service, rollout.predictor_name)
-        following = replace(following, reasons=(*following.reasons, *([told] if told else [])))
+        cause = why_not_ready(cluster, service, rollout.predictor_name)
+        following = replace(following, reasons=(*following.reasons, *([cause] if cause else [])))
     try:
         save(cluster, service, record.with_rollout(following))
     except Conflict:
@@ -201,10 +205,10 @@ def step(
 def run_to_end(
     cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = CLOCK, ref: RolloutRef = RolloutRef()
 ) -> Rollout:
-    """Take a rollout to its end, and return it.
+    """Step through a rollout until it ends, and return its last state.
 
     Raises:
-        InputError: there is none, it is not the one that is meant, or the cluster refuses.
+        InputError: there is none, it is not the one that is meant, or the cluster refuses a change.
     """
     since = clock.now()
     while True:
@@ -227,7 +231,7 @@ def _record_failed_start(cluster: Cluster, name: str, clock: Clock, reason: str)
 
 
 def why_busy(name: str, rollout: Rollout) -> str:
-    """Return why nothing else can be rolled out now."""
+    """Return the sentence that says which active rollout is in the way."""
     return (
         f"inferenceservice {name} already rolls out {rollout.canary.name} ({rollout.phase}, {rollout.weight}%), which "
         f"{_owner(rollout)} began: judge, promote or roll that back first"

@@ -1,4 +1,4 @@
-"""Ending a rollout: by hand, or where the pipeline run that began it is over."""
+"""Ends a rollout early: by hand, or because the pipeline run that started it has ended."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def promote(cluster: Cluster, name: str, clock: Clock = CLOCK) -> Rollout:
     """Give the canary all traffic without more checks, and return the end of its rollout.
 
     Raises:
-        InputError: none goes on, or the canary was never ready.
+        InputError: no rollout is active, or the canary is not ready.
     """
     service, record = read(cluster, name), load(cluster, name)
     rollout = record.active
@@ -38,12 +38,12 @@ def promote(cluster: Cluster, name: str, clock: Clock = CLOCK) -> Rollout:
 
 
 def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = CLOCK) -> Rollout:
-    """Take a canary back, or where none is there return to an earlier version, and return the end of it.
+    """Take the canary back, or without one return to an earlier version, and return the rollout's last state.
 
     Args:
-        cluster: where.
-        name: the service.
-        to: the version; empty for the one that was in service before.
+        cluster: where the service is.
+        name: the service's name.
+        to: the version; empty for the one that was served before.
         clock: the time.
 
     Raises:
@@ -64,7 +64,7 @@ def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = CLOCK) -
         if service.standard or to or service.percent is not None:
             begin(cluster, service, record, version, Settings(), clock, judged=False)
             return run_to_end(cluster, name, None, clock)
-        # Knative keeps the revision before this one, so traffic goes there first and the spec follows.
+        # Knative still has the previous revision, so traffic goes back at once and the spec follows.
         now = clock.now()
         decided = Rollout(version, version_at(service.uri), Phase.ROLLING_BACK, now, now, reasons=(BY_HAND,))
     try:
@@ -75,10 +75,10 @@ def roll_back(cluster: Cluster, name: str, to: str = "", clock: Clock = CLOCK) -
 
 
 def abort(cluster: Cluster, name: str, owner: str, clock: Clock = CLOCK) -> Rollout | None:
-    """Leave no half rollout of a pipeline run: finish one that was decided, and take back one that was not.
+    """End the rollout of a pipeline run: finish a promotion that was decided, and take back any other canary.
 
     Returns:
-        The end of the run's rollout; None where the last one is not the run's, which is left alone.
+        The last state of the run's rollout. None where the service's last rollout is not the run's; it is left alone.
     """
     record = load(cluster, name)
     if record.rollout is None or record.rollout.owner != owner:

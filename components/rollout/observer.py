@@ -1,4 +1,4 @@
-"""What a rollout's next step is decided by: the service, its workloads, the golden texts, and the judge's verdict."""
+"""What decides a rollout's next step: the service, its workloads, the golden texts and the judge's verdict."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ from predictor.errors import InputError
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where a judge looks."""
+    """What a canary is judged by."""
 
     prometheus: Prometheus
     golden: Golden | None = None
@@ -25,7 +25,7 @@ class Evidence:
 
 
 def workloads_of(cluster: Cluster, service: Service, rollout: Rollout) -> Workloads:
-    """Return what KServe has made of a service during a rollout, in Standard mode."""
+    """Return the Deployments and traffic of a Standard service; empty in Knative mode and after the rollout."""
     if not service.standard or rollout.ended:
         return Workloads()
     return read_workloads(cluster, service, rollout.stable_predictor, rollout.predictor_name)
@@ -34,15 +34,19 @@ def workloads_of(cluster: Cluster, service: Service, rollout: Rollout) -> Worklo
 def observe(
     cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float, since: float
 ) -> Observation:
-    """Look at all that the next step depends on; a check is made where one is due.
+    """Read all that the next step depends on, and judge the canary where a check is due.
 
     Args:
-        cluster: where.
+        cluster: where the service is.
         service: the service, as it was just read.
         rollout: its rollout.
-        evidence: where to look; without it nothing is judged.
+        evidence: what the canary is judged by; without it nothing is judged.
         now: Unix seconds.
-        since: since when somebody looks; a check that was due before counts as failed no sooner.
+        since: when this process began to watch, in Unix seconds.
+
+    Raises:
+        InputError: the golden texts cannot be asked, or the cluster refuses.
+        Away: the API server does not answer.
     """
     observed = Observation(service, now, workloads_of(cluster, service, rollout))
     if evidence is None:
@@ -51,7 +55,7 @@ def observe(
         check_asked(evidence.golden, service)
         if is_applied(rollout, service, observed.workloads):
             return replace(observed, objection=objection(evidence.golden, cluster.namespace, service, rollout))
-    done = max(rollout.looked, rollout.checks)  # a record of before counts checks alone
+    done = max(rollout.looked, rollout.checks)  # records of earlier releases have no `looked`
     if rollout.phase is not Phase.JUDGING or not rollout.judged_since or whole_intervals(rollout, now) <= done:
         return observed
     due = rollout.judged_since + (done + 1) * rollout.settings.interval
@@ -59,24 +63,21 @@ def observe(
         pods = read_pods(cluster, service, rollout, now)
         return replace(observed, verdict=judge_canary(rollout, evidence.prometheus, now, pods))
     except (NoEvidence, InputError) as error:
-        # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
-        return (
-            replace(observed, missing_evidence=str(error))
-            if now >= max(due, since) + rollout.settings.interval
-            else observed
-        )
+        # Prometheus may be restarting: this counts against the canary only when the next check is due, too.
+        overdue = now >= max(due, since) + rollout.settings.interval
+        return replace(observed, missing_evidence=str(error)) if overdue else observed
 
 
 def judge_canary(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
-    """Return what the evidence says of a canary so far.
+    """Return the judge's verdict on a canary so far.
 
     Raises:
-        NoEvidence: Prometheus is away, or only the stable version has traffic.
-        InputError: it does not understand what is asked.
+        NoEvidence: Prometheus does not answer, or counted requests of the stable version only.
+        InputError: Prometheus refuses the query.
     """
-    from components.rollout.judging.judge import judge  # loads scipy, which only a judge has to have installed
+    from components.rollout.judging.judge import judge  # loads scipy, which only this needs
 
-    crashed = judge((), pods=pods)  # which needs no metrics, and may be why there are none
+    crashed = judge((), pods=pods)  # needs no metrics: a crash may be why there are none
     if crashed.harm:
         return crashed
     stable, canary = rollout.stable_revision, rollout.canary_revision

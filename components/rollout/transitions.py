@@ -1,4 +1,4 @@
-"""A rollout's steps: pure functions from what is recorded and observed to what is recorded next."""
+"""The state machine of a rollout: pure functions from its state and what was observed to its next state."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ _TRAFFIC_STUCK = "KServe does not move its traffic, as it does only while all po
 
 
 def next_state(rollout: Rollout, observed: Observation) -> Rollout:
-    """Return what is to be recorded next; the same where there is nothing to do but to wait."""
+    """Return the next state; the same state where there is nothing to do but wait."""
     service, now = observed.service, observed.now
     if not rollout.ended and rollout.phase is not Phase.ROLLING_BACK and changed_by_others(rollout, service):
         return rolling_back(rollout, now, f"somebody else changed inferenceservice {service.name} meanwhile")
@@ -54,13 +54,13 @@ def next_state(rollout: Rollout, observed: Observation) -> Rollout:
         case Phase.PROMOTING | Phase.ROLLING_BACK if (
             late and service.standard and _TRAFFIC_STUCK not in rollout.reasons
         ):
-            # Nothing else would be safer than to wait: pods that still get traffic must not go.
+            # Waiting is the safe choice: pods that still get traffic must not be removed.
             return replace(rollout, reasons=(*rollout.reasons, _TRAFFIC_STUCK))
     return rollout
 
 
 def rolling_back(rollout: Rollout, now: float, *reasons: str) -> Rollout:
-    """Return the rollout on its way back to the stable version."""
+    """Return the state in which the stable version gets all traffic back."""
     return replace(rollout, phase=Phase.ROLLING_BACK, since=now, weight=0, reasons=reasons)
 
 
@@ -77,7 +77,7 @@ def _next_judging(rollout: Rollout, observed: Observation, late: bool) -> Rollou
         return rollout
     failed = rollout.failed + bool(observed.missing_evidence or (observed.verdict and observed.verdict.harm))
     reasons = (observed.missing_evidence,) if observed.verdict is None else tuple(observed.verdict.reasons)
-    # After a blind check one may be made at once that is not.
+    # A check without evidence does not use up its interval: it is made again as soon as there is evidence.
     looked = whole_intervals(rollout, observed.now) - (observed.verdict is None)
     rollout = replace(rollout, checks=rollout.checks + 1, looked=looked, failed=failed, reasons=reasons)
     if failed >= settings.threshold:
@@ -98,7 +98,7 @@ def _next_judging(rollout: Rollout, observed: Observation, late: bool) -> Rollou
 
 
 def whole_intervals(rollout: Rollout, now: float) -> int:
-    """Return how many whole intervals a canary has had traffic."""
+    """Return for how many whole intervals the canary has had traffic."""
     return int((now - rollout.judged_since) // rollout.settings.interval)
 
 
@@ -116,7 +116,7 @@ def _few_pods(observed: Observation) -> str:
 
 
 def _is_promoted(rollout: Rollout, observed: Observation) -> bool:
-    """Say whether the canary has all traffic and the stable version's pods are gone."""
+    """Whether the canary has all traffic and the stable version's pods are gone."""
     service, workloads = observed.service, observed.workloads
     if spec_patch(rollout, service, workloads) is not None:
         return False
@@ -131,14 +131,14 @@ def _is_promoted(rollout: Rollout, observed: Observation) -> bool:
 
 
 def _is_rolled_back(rollout: Rollout, observed: Observation) -> bool:
-    """Say whether nothing of the canary is left; in Knative mode, whether nothing of it was ever there."""
+    """Whether nothing of the canary is left; in Knative mode, whether the service never had it."""
     service, workloads = observed.service, observed.workloads
     if spec_patch(rollout, service, workloads) is not None:
         return False
     if not service.standard:
         return service.uri == rollout.stable.uri or changed_by_others(rollout, service)
     there = rollout.predictor_name in [c["predictor"].get("name") for c in service.canaries]
-    kept = has_replaced_stable(rollout, service)  # somebody else gave it the place
+    kept = has_replaced_stable(rollout, service)  # somebody else promoted it
     return not there and (kept or (workloads.canary is None and workloads.canary_share == 0))
 
 
@@ -147,7 +147,7 @@ def _newest_has_all(service: Service) -> bool:
 
 
 def _revision_labels(rollout: Rollout, service: Service) -> tuple[str, str]:
-    """Return what the stable version's metrics and the canary's name as revision."""
+    """Return the `revision` label of the stable version's metrics and of the canary's."""
     if service.standard:
         return rollout.stable.name, rollout.canary.name
     found: Mapping[str, Any] = service.revisions

@@ -1,29 +1,30 @@
-"""The judge's answer: what a rollout is stepped by, and all that it needs to know of the judge."""
+"""The judge's answer. It is apart from the judge so that the state machine does not load scipy."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing the versions were compared by, in one sentence."""
+    """The comparison of both versions by one signal."""
 
     signal: str
     harm: bool
     evidence: float
-    """How much likelier what was seen is if they differ than if they do not; at most a million."""
+    """How much likelier the counts are if the versions differ than if they do not; at most a million."""
     reason: str
+    """One sentence with the figures."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the evidence says so far."""
+    """What all evidence so far says of a canary."""
 
     harm: bool
     requests: int
-    """That the canary had."""
+    """Requests that the canary had."""
     checks: tuple[Check, ...]
 
     @property
     def reasons(self) -> list[str]:
-        """What is wrong, or else what was compared."""
+        """The checks that found harm; all of them where none did."""
         return [check.reason for check in self.checks if check.harm] or [check.reason for check in self.checks]

@@ -1,10 +1,10 @@
-"""How far two versions are apart: compared within each interval, then averaged over intervals with common weights.
+"""How far two versions are apart: compared within each interval, then averaged over the intervals.
 
-Sums over a rollout would compare different times of the day: the canary's share grows, so most of its requests come
-late and most of the stable version's early, and whatever changes for both between then and now (an incident, a slow
-hour, another mix) would look like a difference between them, or hide one (Simpson's paradox). So each interval gives
-both versions' shares the same weight, that of Mantel and Haenszel: n1 * n2 / (n1 + n2), the least variance where the
-difference is the same throughout. For distributions this is direct standardisation.
+Sums over a rollout would compare different times of the day. The canary's share of traffic grows, so most of its
+requests come late and most of the stable version's early, and a change for both in between (an incident, a slow hour,
+another mix) would look like a difference between them, or hide one (Simpson's paradox). So an interval has the same
+weight for both versions: that of Mantel and Haenszel, n1 * n2 / (n1 + n2), which has the least variance where the
+difference is the same in all intervals. For distributions this is direct standardisation.
 """
 
 import math
@@ -37,7 +37,7 @@ def distributions(windows: Sequence[Window], histogram: str) -> tuple[dict[float
 
 
 def quantile(share: float, histogram: Mapping[float, float]) -> float:
-    """Return where a cumulative histogram reaches a share, as Prometheus does between edges; 0 for an empty one."""
+    """Return where a cumulative histogram reaches a share, interpolated as Prometheus does; 0 for an empty one."""
     wanted, low, below = share * histogram.get(math.inf, 0.0), 0.0, 0.0
     for edge, count in sorted(histogram.items()):
         if count >= wanted > 0:
@@ -47,17 +47,17 @@ def quantile(share: float, histogram: Mapping[float, float]) -> float:
 
 
 def whole(histogram: str) -> Count:
-    """Return a count of all that a histogram has."""
+    """Return a function that counts everything in a histogram."""
     return lambda counts: getattr(counts, histogram).get(math.inf, 0.0)
 
 
 def at_most(histogram: str, edge: float) -> Count:
-    """Return a count of what a histogram has up to an edge; between two of its edges, up to the lower one."""
+    """Return a function that counts what a histogram has up to an edge, or up to its next lower edge."""
     return lambda counts: max((n for each, n in getattr(counts, histogram).items() if each <= edge + 1e-9), default=0.0)
 
 
 def above(histogram: str, edge: float) -> Count:
-    """Return a count of what a histogram has above an edge."""
+    """Return a function that counts what a histogram has above an edge."""
     below, everything = at_most(histogram, edge), whole(histogram)
     return lambda counts: everything(counts) - below(counts)
 
