@@ -91,7 +91,7 @@ class Batcher:
         self._numbers = itertools.count()
         self._batches = self._batches_out = 0
         self._queue = Queue()
-        self._flights: dict[bytes, QueuedText] = {}
+        self._in_flight: dict[bytes, QueuedText] = {}
         self._calls: set[Call] = set()
         self._quiet = asyncio.Event()
         self._seconds_a_token = 0.0
@@ -149,16 +149,16 @@ class Batcher:
         Raises:
             TooLarge, Overloaded: there is no room for them; none was queued.
         """
-        self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._flights))
+        self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._in_flight))
         now = perf_counter()
         fresh = []
         for count, (place, ids, key) in enumerate(texts, len(call.texts)):
             turn = self._batches + count // self._budget.texts * _BULK_STEP
-            text = self._flights.get(key) if key is not None else None
+            text = self._in_flight.get(key) if key is not None else None
             if text is None:
                 text = QueuedText(ids, key, turn, next(self._numbers), now)
                 if key is not None:
-                    self._flights[key] = text
+                    self._in_flight[key] = text
                 fresh.append(text)
             elif text.waits and turn < text.turn:  # whoever wants it alone does not wait as one of thousands
                 self._queue.remove([text])
@@ -189,7 +189,7 @@ class Batcher:
                 text.waits = False
                 unwanted.append(text)
                 if text.key is not None:
-                    del self._flights[text.key]
+                    del self._in_flight[text.key]
         self._queue.remove(unwanted)
         call.texts.clear()
         if not self._calls:
@@ -223,7 +223,7 @@ class Batcher:
         self._measure(Batch(lengths, [started - text.since for text in texts], seconds))
         for text, answer in zip(texts, answers, strict=True):
             if text.key is not None:
-                del self._flights[text.key]
+                del self._in_flight[text.key]
                 if not isinstance(answer, Exception):
                     self._finished(text.key, answer)
             for call, places in text.callers.items():

@@ -40,7 +40,7 @@ _CONNECTION_AGE = 120_000
 _CONNECTION_GRACE = 30_000
 
 
-class Arrivals:
+class MessageReader:
     """Messages that are on their way, so many at a time.
 
     Args:
@@ -94,7 +94,7 @@ class Arrivals:
         return message
 
 
-class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class MessageInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Reads the messages of all calls, answers those for the model itself, and hands the rest on.
 
     Args:
@@ -107,7 +107,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._infer = infer
         self._requests = requests
         self._answers = answers
-        self._large, self._small = Arrivals(), Arrivals()  # health does not wait for texts
+        self._large, self._small = MessageReader(), MessageReader()  # health does not wait for texts
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Take the place of a method's handler."""
@@ -145,7 +145,7 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._requests.release(len(message))
 
 
-class RpcServer(GRPCServer):  # type: ignore[misc]
+class BoundedGrpcServer(GRPCServer):  # type: ignore[misc]
     """KServe's gRPC server with bounds, and with the health service that Kubernetes and meshes ask.
 
     Args:
@@ -167,14 +167,14 @@ class RpcServer(GRPCServer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._model = model
         self._limits = limits
-        self._door = Door(model.answer_grpc, requests, answers)
+        self._interceptor = MessageInterceptor(model.answer_grpc, requests, answers)
         self._health = health.aio.HealthServicer()
 
     async def start(self, max_workers: int) -> None:
         """Serve until `stop`."""
         for service in ("", self._model.name, SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._server = grpc.aio.server(interceptors=(StatusInterceptor(), self._door), options=self._options())
+        self._server = grpc.aio.server(interceptors=(StatusInterceptor(), self._interceptor), options=self._options())
         servicer = InferenceServicer(self._data_plane, self._model_repository_extension)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -17,14 +17,22 @@ from predictor.errors import InternalError, Refusal, TooLarge
 from predictor.model.bundle import Precision
 from predictor.model.classifier import Classifier
 from predictor.serving.metrics import Metrics
-from predictor.serving.scheduler import MOST_VALUES, Limits, LiveClassifier
+from predictor.serving.scheduler import MOST_VALUES, Limits, Scheduler
 from predictor.serving.wire.bounds import SMALL
-from predictor.serving.wire.requests import INPUTS, Question, output_types, read_deadline, read_grpc, read_v1, read_v2
+from predictor.serving.wire.requests import (
+    INPUTS,
+    InferenceRequest,
+    output_types,
+    read_deadline,
+    read_grpc,
+    read_v1,
+    read_v2,
+)
 from predictor.serving.wire.responses import grpc_answer, v1_answer, v2_answer
 
 log = logging.getLogger("pigeonhole")
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 # Answered before the model says it is ready: the first call builds caches that no user should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
@@ -58,7 +66,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         self.metrics = Metrics(name, revision or self.version, found.spec.labels, edges)
         self.metrics.serves(found.digest, self.classifier.precision)
         self._labels = found.spec.labels
-        self._live = LiveClassifier(self.classifier, limits, self.metrics)
+        self._scheduler = Scheduler(self.classifier, limits, self.metrics)
 
     def warm_up(self) -> None:
         """Answer on every lane; ready is true only after that."""
@@ -76,12 +84,12 @@ class TextClassifier(Model):  # type: ignore[misc]
     async def drain(self) -> None:
         """Say not ready, take nothing more, and return when everything that was taken is answered."""
         self.ready = False
-        await self._live.drain()
+        await self._scheduler.drain()
 
     def stop(self) -> None:
         """Let running work end."""
         self.ready = False
-        self._live.close()
+        self._scheduler.close()
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Return the V2 input tensors."""
@@ -96,7 +104,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         return await self._answer(
             "v1",
             len(body),
-            lambda: read_v1(body, self._live.most_texts),
+            lambda: read_v1(body, self._scheduler.most_texts),
             deadline,
             lambda asked, rows: v1_answer(asked, self._labels, rows, self.version),
         )
@@ -106,7 +114,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         return await self._answer(
             "v2",
             len(body),
-            lambda: read_v2(body, json_length, self._live.most_texts),
+            lambda: read_v2(body, json_length, self._scheduler.most_texts),
             deadline,
             lambda asked, rows: v2_answer(asked, self._labels, rows, self.name, self.version),
         )
@@ -116,7 +124,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         return await self._answer(
             "grpc",
             len(message),
-            lambda: read_grpc(message, self.name, self._live.most_texts),
+            lambda: read_grpc(message, self.name, self._scheduler.most_texts),
             None,  # gRPC cancels a call whose deadline has passed
             lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version).SerializeToString(),
         )
@@ -125,10 +133,10 @@ class TextClassifier(Model):  # type: ignore[misc]
         self,
         protocol: str,
         size: int,
-        read: Callable[[], Question],
+        read: Callable[[], InferenceRequest],
         deadline: bytes | None,
-        write: Callable[[Question, NDArray[np.float32]], Answer],
-    ) -> Answer:
+        write: Callable[[InferenceRequest, NDArray[np.float32]], Result],
+    ) -> Result:
         """Answer a request of any protocol and count it.
 
         Raises:
@@ -137,15 +145,15 @@ class TextClassifier(Model):  # type: ignore[misc]
         started = perf_counter()
         status = 200
         try:
-            question = await self._done(size > SMALL, read)
-            values = question.values(len(self._labels))
+            request = await self._run(size > SMALL, read)
+            values = request.values(len(self._labels))
             if values > MOST_VALUES:
                 raise TooLarge(
                     f"the answer would have over {MOST_VALUES} values: send fewer texts, or ask for less of each"
                 )
-            seconds = min((limit for limit in (read_deadline(deadline), question.timeout) if limit), default=None)
-            rows = await self._live.probabilities(question.texts, seconds, perf_counter() - started)
-            return await self._done(values > _INLINE_VALUES, write, question, rows)
+            seconds = min((limit for limit in (read_deadline(deadline), request.timeout) if limit), default=None)
+            rows = await self._scheduler.probabilities(request.texts, seconds, perf_counter() - started)
+            return await self._run(values > _INLINE_VALUES, write, request, rows)
         except InternalError as error:
             status = error.status
             _log_failure(protocol, error.__cause__ or error)
@@ -163,11 +171,11 @@ class TextClassifier(Model):  # type: ignore[misc]
         finally:
             self.metrics.request(protocol, status, perf_counter() - started)
 
-    async def _done(self, apart: bool, do: Callable[..., Answer], *args: Any) -> Answer:
-        """Do something here, or in a thread where it takes long."""
-        if not apart:
+    async def _run(self, in_thread: bool, do: Callable[..., Result], *args: Any) -> Result:
+        """Run a function here, or in a thread where it takes long."""
+        if not in_thread:
             return do(*args)
-        return await asyncio.get_running_loop().run_in_executor(self._live.apart, do, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._scheduler.long_tasks, do, *args)
 
 
 def _log_failure(protocol: str, error: BaseException) -> None:

@@ -20,7 +20,7 @@ from predictor.serving.call import Call, Ids
 from predictor.serving.metrics import Metrics
 
 # Does something, here or in a thread.
-Do = Callable[..., Awaitable[Any]]
+RunStep = Callable[..., Awaitable[Any]]
 
 # Characters that are cleaned and tokenised on the event loop: half a millisecond's work. The way to a thread and back
 # costs a good part of that and would make a lone short text wait longer; more than this never blocks the loop.
@@ -34,7 +34,7 @@ _MANY_TEXTS = 1024
 _PORTION = 32
 # Texts that are queued, and answers that are counted, at a time: a millisecond's work, since each of many requests may
 # have its turn before health has.
-_STRETCH = 128
+_SLICE = 128
 # Requests that may be in preparation in the threads: the bodies they hold stand in no queue yet.
 _PREPARING = 32
 # Probabilities of one request, and of all that are in work: a million take 4 MB here, 20 MB as JSON, and some tens of
@@ -63,7 +63,7 @@ class Limits:
     """The longest request body or gRPC message."""
 
 
-class LiveClassifier:
+class Scheduler:
     """Answers for many callers at once. All of it but tokenising and the engine runs on the event loop.
 
     Args:
@@ -82,7 +82,7 @@ class LiveClassifier:
         budget = TokenBudget(limits.queue_tokens, tokens, texts, padding)
         self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
-        self.apart = ThreadPoolExecutor(1, thread_name_prefix="apart")
+        self.long_tasks = ThreadPoolExecutor(1, thread_name_prefix="long")
         """For what keeps the interpreter to itself for milliseconds: one thing at a time, or health waits for more."""
         self._labels = len(classifier.labels)
         # A text has one token at least.
@@ -112,19 +112,19 @@ class LiveClassifier:
         seconds = min(self._limits.timeout, timeout or self._limits.timeout)
         try:
             async with asyncio.timeout(seconds - spent):
-                with self.batcher.call(len(texts)) as call, self._room(len(texts)):
-                    await self._enter(call, texts)
+                with self.batcher.call(len(texts)) as call, self._answer_memory(len(texts)):
+                    await self._prepare(call, texts)
                     rows = await call.rows()
         except TimeoutError:
             raise TooLate(f"no answer within {seconds:g} s: allow more time, or send fewer texts") from None
-        for start in range(0, len(rows), _STRETCH):
-            self._metrics.answered(rows[start : start + _STRETCH])
-            if len(rows) > _STRETCH:
+        for start in range(0, len(rows), _SLICE):
+            self._metrics.answered(rows[start : start + _SLICE])
+            if len(rows) > _SLICE:
                 await asyncio.sleep(0)
         return rows
 
     @contextmanager
-    def _room(self, texts: int) -> Iterator[None]:
+    def _answer_memory(self, texts: int) -> Iterator[None]:
         """Hold the memory of an answer, which has a number for each label whatever of it was asked for.
 
         Raises:
@@ -149,28 +149,30 @@ class LiveClassifier:
         """Let running work end and stop the threads."""
         self.batcher.close()
         self._threads.shutdown()
-        self.apart.shutdown()
+        self.long_tasks.shutdown()
         self._classifier.close()
 
-    async def _enter(self, call: Call, texts: Sequence[str]) -> None:
+    async def _prepare(self, call: Call, texts: Sequence[str]) -> None:
         """Answer a call's texts from the cache, and queue the others."""
         if len(texts) <= _PORTION and sum(map(len, texts)) <= _INLINE_CHARS:
             # One a round of the loop: when a crowd comes at once, health and answers get their turn in between.
             await self._inline.acquire()
             asyncio.get_running_loop().call_soon(self._inline.release)
-            await self._queue(call, texts, len(texts), _here)
+            await self._answer_or_submit(call, texts, len(texts), _run_inline)
             return
         if self._preparing == _PREPARING:
             raise Overloaded(f"{_PREPARING} large requests are being prepared: send the request again in 1 s", 1)
         self._preparing += 1
-        apart = len(texts) > _MANY_TEXTS or max(map(len, texts)) > _LONG_CHARS
-        threads = self.apart if apart else self._threads
+        slow = len(texts) > _MANY_TEXTS or max(map(len, texts)) > _LONG_CHARS
+        threads = self.long_tasks if slow else self._threads
         try:
-            await self._queue(call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, threads))
+            await self._answer_or_submit(
+                call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, threads)
+            )
         finally:
             self._preparing -= 1
 
-    async def _queue(self, call: Call, texts: Sequence[str], portion: int, do: Do) -> None:
+    async def _answer_or_submit(self, call: Call, texts: Sequence[str], portion: int, do: RunStep) -> None:
         seconds = 0.0
         tokens = 0
         queued: list[tuple[int, Ids, bytes | None]] = []
@@ -197,14 +199,14 @@ class LiveClassifier:
         if empty:
             raise EmptyTexts(empty)
         self._metrics.prepared(seconds, len(texts) - len(queued), len(queued))
-        for start in range(0, len(queued), _STRETCH):
-            self.batcher.submit(call, queued[start : start + _STRETCH])
-            if len(queued) > _STRETCH:
+        for start in range(0, len(queued), _SLICE):
+            self.batcher.submit(call, queued[start : start + _SLICE])
+            if len(queued) > _SLICE:
                 await asyncio.sleep(0)
 
     def _clean(self, texts: Sequence[str]) -> list[tuple[str, bytes | None]]:
         return [(cleaned, self._cache.key(cleaned)) for cleaned in self._encoder.clean(texts)]
 
 
-async def _here(function: Callable[..., Any], *args: Any) -> Any:
+async def _run_inline(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)

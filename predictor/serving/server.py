@@ -119,7 +119,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from starlette.exceptions import HTTPException
 
-    from predictor.serving.grpc_server import RpcServer
+    from predictor.serving.grpc_server import BoundedGrpcServer
     from predictor.serving.http.connection import Connection
     from predictor.serving.http.front_door import FrontDoor
     from predictor.serving.memory import ByteBudget
@@ -201,7 +201,9 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     app = kserve.model_server.app
     app.openapi = lambda: page
     app.add_exception_handler(HTTPException, _not_found)
-    kserve.model_server.GRPCServer = partial(RpcServer, model=model, limits=limits, requests=requests, answers=answers)
+    kserve.model_server.GRPCServer = partial(
+        BoundedGrpcServer, model=model, limits=limits, requests=requests, answers=answers
+    )
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
     server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)

@@ -30,7 +30,7 @@ _CLOSE = (b"connection", b"close")
 _DEADLINE = DEADLINE_HEADER.encode()
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The caller hung up."""
 
 
@@ -71,7 +71,7 @@ class FrontDoor:
             answer, extra = await self._answer(scope["path"], headers, receive)
             held = len(answer)
             self._answers.acquire(held)
-        except Gone:
+        except Disconnected:
             return
         except Refusal as refusal:
             status, answer, extra = refusal.status, _error(refusal), [_JSON]
@@ -127,7 +127,7 @@ class FrontDoor:
         Raises:
             TooLarge: it is longer than the limit.
             Overloaded: too many are held already.
-            Gone: it breaks off.
+            Disconnected: it breaks off.
         """
         parts: list[bytes] = []
         size = held = 0
@@ -139,7 +139,7 @@ class FrontDoor:
             while more and size <= _PATIENCE * self._limit:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise Gone
+                    raise Disconnected
                 part: bytes = message.get("body", b"")
                 more = message.get("more_body", False)
                 size += len(part)
@@ -179,7 +179,7 @@ async def _unless_gone(answering: Awaitable[tuple[bytes, Headers]], receive: Rec
         return await answering
     except asyncio.CancelledError:
         if gone.done():
-            raise Gone from None
+            raise Disconnected from None
         raise
     finally:
         gone.remove_done_callback(hang_up)

@@ -11,16 +11,16 @@ import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from numpy.typing import NDArray
 
-from predictor.serving.wire.requests import TOP, Question
+from predictor.serving.wire.requests import TOP, InferenceRequest
 
 _SOME = 256
 
 
-def v1_answer(question: Question, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
+def v1_answer(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
     """Return the V1 body: a prediction for each instance, in order, with the best `top_k` if they were asked for."""
     # Some at a time: an answer is a hundred times as large while it is made of Python's objects.
     parts = [
-        orjson.dumps(_predictions(question.top_k, labels, rows[start : start + _SOME]))[1:-1]
+        orjson.dumps(_predictions(request.top_k, labels, rows[start : start + _SOME]))[1:-1]
         for start in range(0, len(rows), _SOME)
     ]
     return b'{"predictions":[%b],"model_version":%b}' % (b",".join(parts), orjson.dumps(version))
@@ -46,12 +46,12 @@ def top(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return np.argsort(-rows, axis=1, kind="stable")[:, :k]
 
 
-def _tensors(question: Question, labels: Sequence[str], rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def _tensors(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     """Return the outputs asked for, label names as bytes."""
     names = np.array([label.encode() for label in labels], dtype=object)
     tensors: dict[str, NDArray[Any]] = {}
-    order = top(rows, question.top_k or len(labels)) if set(TOP) & set(question.outputs) else None
-    for name in question.outputs:
+    order = top(rows, request.top_k or len(labels)) if set(TOP) & set(request.outputs) else None
+    for name in request.outputs:
         match name:
             case "label":
                 tensors[name] = names[rows.argmax(axis=1)]
@@ -74,15 +74,15 @@ def _packed(values: NDArray[Any]) -> bytes:
 
 
 def v2_answer(
-    question: Question, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
+    request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
 ) -> tuple[bytes, int | None]:
     """Return the V2 body, and the length of its JSON part where binary tensors follow it."""
     outputs: list[dict[str, Any]] = []
     raw = []
-    for output, values in _tensors(question, labels, rows).items():
+    for output, values in _tensors(request, labels, rows).items():
         text = values.dtype == object
         tensor: dict[str, Any] = {"name": output, "datatype": "BYTES" if text else "FP32", "shape": values.shape}
-        if output in question.binary:
+        if output in request.binary:
             raw.append(_packed(values))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
@@ -90,21 +90,21 @@ def v2_answer(
             tensor["data"] = [value.decode() for value in flat] if text else flat
         outputs.append(tensor)
     answer = {"model_name": name, "model_version": version, "outputs": outputs}
-    if question.id:
-        answer["id"] = question.id
+    if request.id:
+        answer["id"] = request.id
     head = orjson.dumps(answer)
     return (head + b"".join(raw), len(head)) if raw else (head, None)
 
 
 def grpc_answer(
-    question: Question, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
+    request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
 ) -> pb.ModelInferResponse:
     """Return the V2 answer as protobuf."""
-    answer = pb.ModelInferResponse(model_name=name, model_version=version, id=question.id)
-    for output, values in _tensors(question, labels, rows).items():
+    answer = pb.ModelInferResponse(model_name=name, model_version=version, id=request.id)
+    for output, values in _tensors(request, labels, rows).items():
         text = values.dtype == object
         tensor = answer.outputs.add(name=output, datatype="BYTES" if text else "FP32", shape=values.shape)
-        if output in question.binary:
+        if output in request.binary:
             answer.raw_output_contents.append(_packed(values))
         elif text:
             tensor.contents.bytes_contents.extend(values.ravel().tolist())

@@ -11,7 +11,7 @@ from predictor.serving.wire.bounds import check_json
 _SHOWN = 40
 
 
-def whole(value: Any) -> Any:
+def as_integer(value: Any) -> Any:
     """Make an integer of what JSON Schema counts as one, such as 3.0; the parser makes floats of those past 64 bits."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**64 else value
 
@@ -28,11 +28,11 @@ def json_object(body: bytes, most: int, wanted: str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON ({error}): send {wanted}") from None
     if not isinstance(payload, dict):
-        raise BadRequest(f"the body is a JSON {kind(payload)}: send {wanted}")
+        raise BadRequest(f"the body is a JSON {json_type(payload)}: send {wanted}")
     return payload
 
 
-def dict_of(value: object, name: str) -> dict[str, Any]:
+def object_or_empty(value: object, name: str) -> dict[str, Any]:
     """Return an object that may be left out.
 
     Raises:
@@ -41,7 +41,7 @@ def dict_of(value: object, name: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadRequest(f"'{name}' is a JSON {kind(value)}: send an object, or leave it out")
+        raise BadRequest(f"'{name}' is a JSON {json_type(value)}: send an object, or leave it out")
     return value
 
 
@@ -55,17 +55,17 @@ def flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise BadRequest(f"parameter {name} is {shown(value)}: send true or false")
+        raise BadRequest(f"parameter {name} is {excerpt(value)}: send true or false")
     return value
 
 
-def kind(value: object) -> str:
+def json_type(value: object) -> str:
     """Return what JSON calls such a value."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """Return the start of what a caller sent, as Python writes it; no more of it is looked at."""
     if isinstance(value, dict):
         return "a JSON object"

@@ -55,7 +55,7 @@ async def ask(batcher: Batcher, texts: Sequence[Ids], keys: Sequence[bytes | Non
 
 def nothing_is_left(batcher: Batcher) -> None:
     assert (batcher.waiting_texts, batcher.waiting_tokens, batcher.open_calls) == (0, 0, 0)
-    assert not batcher._queue._by_length and not batcher._flights
+    assert not batcher._queue._by_length and not batcher._in_flight
     assert not batcher._batches_out
 
 
