@@ -1,4 +1,4 @@
-"""One request's texts, and each text that runs once for all requests that have it."""
+"""A caller's texts, and the queued texts, each of which runs once for all callers that sent it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,21 +15,28 @@ Row = NDArray[np.float32]
 
 @dataclass(eq=False, slots=True)
 class QueuedText:
-    """A text that waits or runs, on behalf of everybody who asked for it."""
+    """A text that waits or runs, for all callers that sent it."""
 
     ids: Ids
     key: bytes | None
+    """Its key in the cache; None where it has none."""
     turn: int
+    """Number of the batch by which it has a claim to run."""
     number: int
-    """Differs from every other text's."""
+    """A number that no other text has."""
     since: float
+    """When it was queued, in seconds of `perf_counter`."""
     waits: bool = True
     callers: dict["Call", list[int]] = field(default_factory=dict)
-    """Who asked, and which of the caller's texts it is: several of them where a caller repeats itself."""
+    """For each caller, the places of the text in its request: several where the request repeats it."""
 
 
 class Call:
-    """One caller's texts."""
+    """One caller's texts and their answers.
+
+    Args:
+        size: how many texts.
+    """
 
     def __init__(self, size: int) -> None:
         self.texts: list[QueuedText] = []
@@ -39,14 +46,14 @@ class Call:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def answer(self, places: int | Sequence[int], row: Row) -> None:
-        """Fill in the row of one text, at each place where the caller has it."""
+        """Set the row of a text, at each of its places in the request."""
         if self._rows is None:
             self._rows = np.empty((self._size, len(row)), dtype=np.float32)
         self._rows[places] = row
         self._count(1 if isinstance(places, int) else len(places))
 
     def repeat(self, place: int, first: int) -> None:
-        """Give the text at a place the answer of an equal one, which is asked for once."""
+        """Give the text at a place the row of an equal text at an earlier place, which runs once."""
         self._repeated[0].append(place)
         self._repeated[1].append(first)
         self._count(1)
@@ -57,7 +64,7 @@ class Call:
             self._done.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """Give up on all texts."""
+        """Fail the whole call."""
         if not self._done.done():
             self._done.set_exception(error)
 

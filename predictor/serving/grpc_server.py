@@ -1,7 +1,7 @@
-"""gRPC calls that give back what they hold.
+"""A gRPC server with bounds on the memory and the time of its calls.
 
-grpc reads a message whole before it asks anybody, whatever number of them arrives. So here a message is read only when
-there is room for one, through grpc's interface for streams: on the wire a stream of one message is like a message.
+grpc reads any number of whole messages before it calls a handler. So each method is served as a stream here: a stream's
+handler decides when a message is read, and on the wire a stream of one message is the same as a single message.
 """
 
 import asyncio
@@ -22,31 +22,31 @@ from predictor.serving.scheduler import Limits
 
 SERVICE = "inference.GRPCInferenceService"
 _INFER = f"/{SERVICE}/ModelInfer"
-# Messages that may be on their way at a time: health waits while so many are copied, which takes 7 ms each at 8 MB. And
-# seconds one may take: fewer where others wait for its place.
+# Messages that may arrive at a time. Health checks wait while they are copied, which takes 7 ms for each of 8 MB.
 _ARRIVING = 4
-# Bytes a second that one place takes: the next message starts when the time of the last one has passed. Far more texts
-# than can be classified, and the copies leave the event loop to others for most of the time.
+# Bytes a second for each of them: a place is free again only after the time that its message takes at this speed. It is
+# far more than can be classified, and leaves most of the event loop's time to others.
 _ARRIVAL_SPEED = 32 * 2**20
+# Seconds that a message may take to arrive, and how many if others wait for its place.
 _ARRIVAL_SECONDS = 30.0
 _WANTED_SECONDS = 0.25
-# Seconds a message waits for such a place.
+# Seconds that a message waits for a place.
 _PATIENCE = 5.0
-# The longest message that asks for anything but a classification: names, and nothing else.
+# The longest message of a call other than ModelInfer, which holds names only.
 _SMALL = 65_536
-# Milliseconds that a connection lives, and more of them for calls that are under way: what a caller does not read is
-# given back with its connection, there is no other way. Clients connect again by themselves.
+# Milliseconds after which a connection is closed, and the grace for its open calls. Answers that a caller does not read
+# are freed only with its connection. Clients reconnect by themselves.
 _CONNECTION_AGE = 120_000
 _CONNECTION_GRACE = 30_000
 
 
 class MessageReader:
-    """Messages that are on their way, so many at a time.
+    """Reads the messages of calls, a few at a time.
 
     Args:
-        seconds: how long one may take.
-        wanted: how long one may take that holds up others.
-        patience: how long one waits until it may start.
+        seconds: how long a message may take to arrive.
+        wanted: how long it may take if others wait for its place.
+        patience: how long it waits for a place.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class MessageReader:
         """Return the message of a call.
 
         Raises:
-            Late: it takes too long.
-            Overloaded: too many others do.
+            Late: it takes too long to arrive.
+            Overloaded: no place got free in time.
         """
         now = asyncio.get_running_loop().time
         if self._places.locked():
             for limit, since in self._open.items():
-                if not limit.expired():  # its message is being given up
+                if not limit.expired():  # otherwise it is being cancelled already
                     limit.reschedule(max(now(), since + self._wanted))
         try:
             async with asyncio.timeout(self._patience):
@@ -95,22 +95,22 @@ class MessageReader:
 
 
 class MessageInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Reads the messages of all calls, answers those for the model itself, and hands the rest on.
+    """Reads the messages of all calls, answers ModelInfer, and passes the rest to KServe's handlers.
 
     Args:
-        infer: answers a ModelInferRequest with a ModelInferResponse, both as they are on the wire.
-        requests: counts the messages that are not answered yet.
-        answers: counts the answers that are not written yet.
+        infer: answers a serialised ModelInferRequest with a serialised ModelInferResponse.
+        requests: the budget of the messages that are not answered yet.
+        answers: the budget of the answers that are not written yet.
     """
 
     def __init__(self, infer: Callable[[bytes], Awaitable[bytes]], requests: ByteBudget, answers: ByteBudget) -> None:
         self._infer = infer
         self._requests = requests
         self._answers = answers
-        self._large, self._small = MessageReader(), MessageReader()  # health does not wait for texts
+        self._large, self._small = MessageReader(), MessageReader()  # health checks do not wait for texts
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Take the place of a method's handler."""
+        """Return a stream handler in place of a method's own."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -146,13 +146,13 @@ class MessageInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 
 class BoundedGrpcServer(GRPCServer):  # type: ignore[misc]
-    """KServe's gRPC server with bounds, and with the health service that Kubernetes and meshes ask.
+    """KServe's gRPC server with bounds, and with the standard health service.
 
     Args:
-        args, kwargs: KServe's.
-        model: what answers.
-        limits: how long a message may be, and a call take.
-        requests, answers: count what is held.
+        args, kwargs: those of KServe's server.
+        model: the model.
+        limits: how long a message may be, and how long a call may take.
+        requests, answers: the budgets of messages and answers.
     """
 
     def __init__(
@@ -182,15 +182,15 @@ class BoundedGrpcServer(GRPCServer):  # type: ignore[misc]
         await self._server.start()
         await self._server.wait_for_termination()
 
-    async def say_stopping(self) -> None:
-        """Say not serving, to whom asks and to whom watches."""
+    async def set_not_serving(self) -> None:
+        """Change the health status to not serving, for callers of Check and Watch."""
         await self._health.enter_graceful_shutdown()
 
     def _options(self) -> list[tuple[str, int]]:
         return [
             ("grpc.max_receive_message_length", self._limits.body_bytes),
-            ("grpc.max_send_message_length", -1),  # an answer is bounded before it is made
-            # It lets callers send megabytes ahead that nobody has asked for.
+            ("grpc.max_send_message_length", -1),  # answers are bounded before they are made
+            # With the probe, callers may send megabytes before their messages are read.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_connection_age_ms", _CONNECTION_AGE),
             ("grpc.max_connection_age_grace_ms", _CONNECTION_GRACE + round(1000 * self._limits.timeout)),

@@ -1,4 +1,4 @@
-"""The KServe model: reads a request of any protocol, classifies, writes, counts."""
+"""The KServe model: reads a request of any protocol, classifies its texts, writes the answer and counts both."""
 
 import asyncio
 import logging
@@ -34,10 +34,11 @@ log = logging.getLogger("pigeonhole")
 
 Result = TypeVar("Result")
 
-# Answered before the model says it is ready: the first call builds caches that no user should wait for.
+# Classified before the model is ready: the first call fills caches, which no caller should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
-_GONE = 499
-# Values of an answer, a label or a number each: one with more of them is written in a thread.
+# The status of a request whose caller hung up.
+_DISCONNECTED = 499
+# An answer with more values, each a label or a number, is written in a thread.
 _INLINE_VALUES = 4096
 
 
@@ -47,12 +48,12 @@ class TextClassifier(Model):  # type: ignore[misc]
     Args:
         name: the model's name in the endpoints' paths.
         bundle: the bundle's folder.
-        limits: what is taken upon it.
-        revision: label on the metrics; empty for the bundle's digest.
+        limits: the bounds of the server.
+        revision: label of the metrics; empty for the bundle's digest.
         precision: an engine other than the one the bundle chose.
 
     Raises:
-        InputError: the folder is no bundle this release can read.
+        InputError: the folder is not a bundle that this release can read.
     """
 
     def __init__(
@@ -69,20 +70,20 @@ class TextClassifier(Model):  # type: ignore[misc]
         self._scheduler = Scheduler(self.classifier, limits, self.metrics)
 
     def warm_up(self) -> None:
-        """Answer on every lane; ready is true only after that."""
+        """Run a batch on every lane; the model is ready only after that."""
         for ids in self.classifier.encoder(_WARM_UP * self.classifier.lanes):
             self.classifier.run([ids])
         self.ready = True
 
     def load(self) -> bool:
-        """Nothing: KServe calls this whenever a model that is not ready is asked, also while it drains."""
+        """Do nothing. KServe calls this whenever a model that is not ready gets a request, also while it drains."""
         return bool(self.ready)
 
     def start(self) -> None:
-        """Nothing: the base class would say ready here."""
+        """Do nothing. The base class would set the model ready."""
 
     async def drain(self) -> None:
-        """Say not ready, take nothing more, and return when everything that was taken is answered."""
+        """Become not ready, accept no more requests, and return when the accepted ones are answered."""
         self.ready = False
         await self._scheduler.drain()
 
@@ -100,7 +101,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         return output_types(len(self._labels))
 
     async def answer_v1(self, body: bytes, deadline: bytes | None) -> bytes:
-        """Answer a V1 body with a V1 body; `deadline` is the header of a gateway that has one."""
+        """Answer a V1 body with a V1 body; `deadline` is a gateway's header, where there is one."""
         return await self._answer(
             "v1",
             len(body),
@@ -120,7 +121,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         )
 
     async def answer_grpc(self, message: bytes) -> bytes:
-        """Answer a ModelInferRequest with a ModelInferResponse, both as they are on the wire."""
+        """Answer a serialised ModelInferRequest with a serialised ModelInferResponse."""
         return await self._answer(
             "grpc",
             len(message),
@@ -140,7 +141,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         """Answer a request of any protocol and count it.
 
         Raises:
-            Refusal: there is no answer; nothing else is raised, so nothing of the inside gets out.
+            Refusal: there is no answer. Nothing else is raised, so callers see no internals.
         """
         started = perf_counter()
         status = 200
@@ -162,7 +163,7 @@ class TextClassifier(Model):  # type: ignore[misc]
             status = refusal.status
             raise
         except asyncio.CancelledError:
-            status = _GONE
+            status = _DISCONNECTED
             raise
         except Exception as error:
             status = InternalError.status
@@ -179,6 +180,6 @@ class TextClassifier(Model):  # type: ignore[misc]
 
 
 def _log_failure(protocol: str, error: BaseException) -> None:
-    """Write the one line of a request that failed through no fault of its caller's."""
+    """Log a request that failed by no fault of its caller, in one line."""
     trace = "".join(traceback.format_exception(error))
     log.error(orjson.dumps({"event": "request failed", "protocol": protocol, "error": trace}).decode())

@@ -1,4 +1,4 @@
-"""Texts that wait for a lane, in order of turn and in order of length."""
+"""The texts that wait for a lane, and which of them run together."""
 
 import math
 from bisect import bisect_left, insort
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from predictor.serving.call import QueuedText
 
-# From so many on, sorting again is cheaper than inserting, and going through all than looking each up.
+# For fewer texts than these, inserting or looking up each one is cheaper than sorting or scanning the whole queue.
 _FEW = 64
 
 
 class Queue:
-    """The texts that wait, twice: by turn, which says who leads a batch, and by length, which says who fills it up."""
+    """The waiting texts, sorted by turn, which says which leads a batch, and by length, which says which join it."""
 
     def __init__(self) -> None:
         # (turn or length, number, text): numbers differ, so texts are never compared.
@@ -23,7 +23,7 @@ class Queue:
         return len(self._by_turn)
 
     def add(self, texts: Sequence[QueuedText]) -> None:
-        """Let texts wait."""
+        """Put texts into the queue."""
         for text in texts:
             text.waits = True
             self.tokens += len(text.ids)
@@ -38,7 +38,7 @@ class Queue:
                 queue.sort()
 
     def remove(self, texts: Sequence[QueuedText]) -> None:
-        """Take texts that wait out of the queue."""
+        """Take texts out of the queue."""
         for text in texts:
             text.waits = False
             self.tokens -= len(text.ids)
@@ -53,9 +53,9 @@ class Queue:
         """Take the text whose turn it is and up to `most - 1` neighbours in length.
 
         Args:
-            most: texts of the batch.
-            tokens: of the batch, padded; a text that is longer is taken alone.
-            padding: tokens of padding that one more text may bring with it.
+            most: the most texts of the batch.
+            tokens: the most tokens of the batch, padding included; a longer text runs alone.
+            padding: the most tokens of padding that one more text may add.
         """
         queue, leader = self._by_length, self._by_turn[0][2]
         low = bisect_left(queue, (len(leader.ids), leader.number))

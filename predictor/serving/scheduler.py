@@ -1,4 +1,4 @@
-"""The classifier under load: the same cleaning, encoder, engine and softmax, behind a cache and a batcher."""
+"""A classifier for many callers at once: the same cleaning, encoder and engine, behind a cache and a batcher."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -19,57 +19,56 @@ from predictor.serving.cache import AnswerCache
 from predictor.serving.call import Call, Ids
 from predictor.serving.metrics import Metrics
 
-# Does something, here or in a thread.
+# Calls a function here or in a thread, and returns its result.
 RunStep = Callable[..., Awaitable[Any]]
 
-# Characters that are cleaned and tokenised on the event loop: half a millisecond's work. The way to a thread and back
-# costs a good part of that and would make a lone short text wait longer; more than this never blocks the loop.
+# The most characters of a request that is cleaned and tokenised on the event loop: half a millisecond's work. A thread
+# would make a single short text wait longer, since handing it over costs a good part of that time.
 _INLINE_CHARS = 2048
-# A text of more characters takes milliseconds to clean.
+# A longer text takes milliseconds to clean.
 _LONG_CHARS = 131_072
-# So many texts keep a thread busy for as long, and the queue for much longer: nobody gains by two threads.
+# More texts also keep a thread busy for long, and the queue for much longer: a second thread would not help.
 _MANY_TEXTS = 1024
-# Texts a thread prepares at a time: between two portions smaller requests get their turn, and a caller that has gone is
-# noticed.
+# Texts that a thread prepares at a time. Between two portions smaller requests run, and lost callers are noticed.
 _PORTION = 32
-# Texts that are queued, and answers that are counted, at a time: a millisecond's work, since each of many requests may
-# have its turn before health has.
+# Texts that are queued, or answers that are counted, without a pause: a millisecond's work, since many requests may run
+# before a health check does.
 _SLICE = 128
-# Requests that may be in preparation in the threads: the bodies they hold stand in no queue yet.
+# Requests that may be prepared in threads at a time: their texts are not in the queue yet, so it does not bound them.
 _PREPARING = 32
-# Probabilities of one request, and of all that are in work: a million take 4 MB here, 20 MB as JSON, and some tens of
-# milliseconds of the event loop to write. With a few labels a request's tokens are its bound long before.
+# The most probabilities of one request, and of all requests at a time. A million take 4 MB here, 20 MB as JSON, and
+# tens of milliseconds to write. With few labels the bound on tokens is reached long before.
 MOST_VALUES = 2**20
 _HELD_VALUES = 64 * MOST_VALUES
 
-# Tokens, texts and padding. A lane of a CPU is as fast in tokens from a few hundred tokens on, and a batch that is no
-# longer than a twentieth of a second keeps everybody's wait short; a call costs it about as much as 15 tokens, so who
-# pads by more than half of that had better run with others. A GPU wants more of all three.
+# Tokens, texts and padding of a batch. On a CPU, batches of more than a few hundred tokens are no faster per token, and
+# batches of at most a twentieth of a second keep all waits short. A call costs about as much as 15 tokens, so a text
+# that adds more than half of that in padding runs in another batch. A GPU needs more of all three.
 _CPU_BATCH = (512, BATCH, 8)
 _GPU_BATCH = (16_384, 128, 4096)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes upon itself."""
+    """The bounds of a server."""
 
     queue_tokens: int
-    """Tokens that may wait; beyond it callers are told to come again."""
+    """Tokens that may wait; further callers are refused and may try again."""
     timeout: float
-    """Seconds after which a request is given up, unless the caller wants it sooner."""
+    """Seconds after which a request is given up; a caller may ask for fewer."""
     cache_entries: int
-    """Answers to keep, as long as they fit into the cache's bytes; 0 for none."""
+    """The most answers that the cache keeps, within its bound of bytes; 0 for no cache."""
     body_bytes: int
     """The longest request body or gRPC message."""
 
 
 class Scheduler:
-    """Answers for many callers at once. All of it but tokenising and the engine runs on the event loop.
+    """Answers many callers at once. All but tokenising and the engine runs on the event loop.
 
     Args:
-        classifier: what answers.
-        limits: what is taken upon it.
-        metrics: told what happens.
+        classifier: the bundle's classifier.
+        limits: the bounds.
+        metrics: where texts, answers and batches are counted.
     """
 
     def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
@@ -83,11 +82,11 @@ class Scheduler:
         self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
         self.long_tasks = ThreadPoolExecutor(1, thread_name_prefix="long")
-        """For what keeps the interpreter to itself for milliseconds: one thing at a time, or health waits for more."""
+        """One thread for work that holds the interpreter's lock for milliseconds: or health would wait longer."""
         self._labels = len(classifier.labels)
-        # A text has one token at least.
+        # A text has at least one token.
         self.most_texts = max(1, min(limits.queue_tokens, MOST_VALUES // self._labels))
-        """Of a request; one with more never fits."""
+        """Texts of a request; one with more is always refused."""
         self._held = 0
         self._preparing = 0
         self._inline = asyncio.Lock()
@@ -100,12 +99,12 @@ class Scheduler:
 
         Args:
             texts: as the caller sent them.
-            timeout: seconds the caller is ready to wait; the server's own limit holds as well.
-            spent: those of them that have gone by.
+            timeout: seconds that the caller waits; the server's limit holds as well.
+            spent: how many of these seconds have passed.
 
         Raises:
-            TooLarge, Overloaded, Draining: the texts were not taken.
-            EmptyTexts: cleaning leaves nothing of some; none was run.
+            TooLarge, Overloaded, Draining: the texts were refused.
+            EmptyTexts: some are empty after cleaning; none was run.
             TooLate: the deadline passed; texts that still waited are not run.
             InternalError: the engine cannot answer one of the texts.
         """
@@ -125,10 +124,11 @@ class Scheduler:
 
     @contextmanager
     def _answer_memory(self, texts: int) -> Iterator[None]:
-        """Hold the memory of an answer, which has a number for each label whatever of it was asked for.
+        """Reserve the memory of an answer, which always has a number for each label.
 
         Raises:
-            TooLarge, Overloaded: there never is so much of it, or not now.
+            TooLarge: an answer never may have so many.
+            Overloaded: there is not enough memory now.
         """
         if texts > self.most_texts:
             raise TooLarge(f"the request has {texts} texts: send {self.most_texts} at a time")
@@ -142,7 +142,7 @@ class Scheduler:
             self._held -= values
 
     async def drain(self) -> None:
-        """Take no more texts, and return when those that were taken are answered."""
+        """Accept no more texts, and return when the accepted ones are answered."""
         await self.batcher.drain()
 
     def close(self) -> None:
@@ -153,9 +153,10 @@ class Scheduler:
         self._classifier.close()
 
     async def _prepare(self, call: Call, texts: Sequence[str]) -> None:
-        """Answer a call's texts from the cache, and queue the others."""
+        """Answer a call's texts from the cache and queue the others, here or with the help of a thread."""
         if len(texts) <= _PORTION and sum(map(len, texts)) <= _INLINE_CHARS:
-            # One a round of the loop: when a crowd comes at once, health and answers get their turn in between.
+            # One request in each iteration of the loop: if many arrive at once, health checks and answers run in
+            # between.
             await self._inline.acquire()
             asyncio.get_running_loop().call_soon(self._inline.release)
             await self._answer_or_submit(call, texts, len(texts), _run_inline)
@@ -194,7 +195,7 @@ class Scheduler:
                 ids = await do(self._encoder.encode, [cleaned for _, cleaned, _ in unknown])
                 queued += [(place, text, key) for (place, _, key), text in zip(unknown, ids, strict=True)]
                 tokens += sum(map(len, ids))
-                self.batcher.admit(tokens)  # a refusal should not wait for the last of a hundred thousand texts
+                self.batcher.admit(tokens)  # refuse now, and not after the last of a hundred thousand texts
             seconds += perf_counter() - started
         if empty:
             raise EmptyTexts(empty)

@@ -1,4 +1,4 @@
-"""From the wire to a question: V1 JSON, V2 JSON, V2 binary and gRPC ask the same things."""
+"""Reads requests: V1 JSON, V2 JSON, V2 binary and gRPC become the same InferenceRequest."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ _USUAL = ("label", "confidence")
 _PARAMETERS = ("top_k", "timeout")
 TOP = ("top_labels", "top_confidences")
 OUTPUTS = (*_USUAL, "probabilities", *TOP)
-# What Envoy, and so every gateway made of it, tells of the time it is going to wait.
+# With this header Envoy, and every gateway that is built on it, says how long it is going to wait.
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
-# The most dimensions of a tensor, and characters of an id: both are one in nearly every request.
+# The most dimensions of a tensor, and the most characters of an id.
 RANK = 16
 ID_CHARACTERS = 1024
 _V1_SHAPE = '{"instances": ["a text", ...]}'
@@ -28,7 +28,7 @@ _V2_SHAPE = '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "da
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """What a request of any protocol asks."""
+    """A request of any protocol."""
 
     texts: list[str]
     """At least one."""
@@ -38,10 +38,10 @@ class InferenceRequest:
     """Seconds."""
     outputs: tuple[str, ...] = _USUAL
     binary: frozenset[str] = frozenset()
-    """Outputs to send as bytes; all or none of them over gRPC."""
+    """Outputs to send as binary tensors; over gRPC all or none of them."""
 
     def values(self, labels: int) -> int:
-        """Return how many values an answer of so many labels has."""
+        """Return how many values the answer has if the model has so many labels."""
         best = min(self.top_k or labels, labels)
         of_a_text = {"probabilities": labels, **dict.fromkeys(TOP, best)}
         asked = {*self.outputs, *(TOP if self.top_k else ())}
@@ -50,7 +50,7 @@ class InferenceRequest:
 
 @dataclass(frozen=True)
 class Tensor:
-    """The input of a V2 request; `data` is what JSON or protobuf held, bytes where the tensor is binary."""
+    """The input of a V2 request; `data` is a value of JSON or protobuf, or bytes where the tensor is binary."""
 
     datatype: object
     shape: object
@@ -67,14 +67,14 @@ def output_types(labels: int) -> list[dict[str, Any]]:
 
 
 def read_v1(body: bytes, most: int) -> InferenceRequest:
-    """Read a V1 request, whatever its content type says.
+    """Read a V1 request, whatever its content type.
 
     Args:
         body: JSON.
-        most: texts of a request.
+        most: the most texts of a request.
 
     Raises:
-        BadRequest: it is of another shape; the message says what was found and what is wanted.
+        BadRequest: its shape is wrong; the message says what was found and what to send.
         TooLarge: it has more texts.
     """
     payload = json_object(body, most, _V1_SHAPE)
@@ -93,12 +93,12 @@ def read_v2(body: bytes, json_length: str | None, most: int) -> InferenceRequest
     """Read a V2 request that came over HTTP.
 
     Args:
-        body: JSON, and the binary tensor behind it.
-        json_length: the header `inference-header-content-length`; none where all of the body is JSON.
-        most: texts of a request.
+        body: JSON, and after it the binary tensor.
+        json_length: the header `inference-header-content-length`; None where all of the body is JSON.
+        most: the most texts of a request.
 
     Raises:
-        BadRequest: it is of another shape.
+        BadRequest: its shape is wrong.
         TooLarge: it has more texts.
     """
     head = body
@@ -142,16 +142,16 @@ def read_v2(body: bytes, json_length: str | None, most: int) -> InferenceRequest
 
 
 def read_grpc(message: bytes, model: str, most: int) -> InferenceRequest:
-    """Read a V2 request that came over gRPC; its answer is binary if the request is.
+    """Read a V2 request that came over gRPC; the answer is binary if the request is.
 
     Args:
-        message: a ModelInferRequest.
-        model: the one that is served.
-        most: texts of a request.
+        message: a serialised ModelInferRequest.
+        model: the model that is served.
+        most: the most texts of a request.
 
     Raises:
-        BadRequest: it is of another shape.
-        NotServed: another model is asked.
+        BadRequest: its shape is wrong.
+        NotServed: it is for another model.
         TooLarge: it has more texts.
     """
     check_message(message, most)
@@ -179,10 +179,10 @@ def read_grpc(message: bytes, model: str, most: int) -> InferenceRequest:
 
 
 def read_deadline(header: bytes | None) -> float | None:
-    """Return the seconds a gateway is going to wait, from the milliseconds in its header; none where it does not say.
+    """Return the seconds that a gateway is going to wait, from the milliseconds in its header; None without one.
 
     Raises:
-        BadRequest: the header holds something else.
+        BadRequest: the header is not a number of milliseconds.
     """
     if header is None:
         return None
@@ -194,7 +194,7 @@ def read_deadline(header: bytes | None) -> float | None:
 def _v2(
     tensor: Tensor, request_id: object, parameters: dict[str, Any], asked: dict[str, bool], every: bool, most: int
 ) -> InferenceRequest:
-    """Make the question of a V2 request; `asked` are the outputs it wants, and whether as bytes."""
+    """Check a V2 request; `asked` has the outputs that it names, and whether each is to be binary."""
     if request_id is not None and not isinstance(request_id, str):
         raise BadRequest(f"'id' is a JSON {json_type(request_id)}: send a string, or leave it out")
     if request_id and len(request_id) > ID_CHARACTERS:
@@ -250,7 +250,7 @@ def _v2_texts(tensor: Tensor, most: int) -> list[str]:
 
 
 def _unpacked(raw: bytes, most: int) -> list[bytes]:
-    """Return the strings of a binary tensor, each behind its length in four bytes, the least first."""
+    """Return the strings of a binary tensor, each after its length in four bytes, little-endian."""
     strings: list[bytes] = []
     at = 0
     while at < len(raw):
@@ -264,7 +264,7 @@ def _unpacked(raw: bytes, most: int) -> list[bytes]:
 
 
 def _flat(data: object, most: int) -> list[Any]:
-    """Flatten nested JSON arrays of any shape; a loop, so that depth costs no stack."""
+    """Flatten nested JSON arrays of any shape, in a loop, so that deep nesting does not overflow the stack."""
     if not isinstance(data, list):
         raise BadRequest(f"the data of input 'text' is a JSON {json_type(data)}: send a list of strings")
     flat: list[Any] = []
@@ -305,7 +305,7 @@ def _checked(texts: list[str]) -> list[str]:
 
 
 def _parameters(parameters: object) -> tuple[int | None, float | None]:
-    """Return `top_k`, and `timeout` in seconds; on the wire it counts microseconds, as Triton's parameter does."""
+    """Return `top_k`, and `timeout` in seconds; the request has microseconds, as Triton's parameter does."""
     given = object_or_empty(parameters, "parameters")
     top_k, timeout = (as_integer(given.get(name)) for name in _PARAMETERS)
     for name, value in zip(_PARAMETERS, (top_k, timeout), strict=True):

@@ -1,6 +1,6 @@
-"""From the classifier to the wire: the same numbers, bit for bit, as V1 JSON, V2 JSON, V2 binary and protobuf.
+"""Writes answers: the same numbers, bit for bit, as V1 JSON, V2 JSON, V2 binary and protobuf.
 
-`rows` are probabilities, float32 of shape (texts, labels). JSON holds a float32 as the float64 of the same value.
+`rows` are probabilities, float32 of shape (texts, labels). JSON has a float32 as the float64 of the same value.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from predictor.serving.wire.requests import TOP, InferenceRequest
 
-_SOME = 256
+# Texts whose predictions are written at a time.
+_PART = 256
 
 
 def v1_answer(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
-    """Return the V1 body: a prediction for each instance, in order, with the best `top_k` if they were asked for."""
-    # Some at a time: an answer is a hundred times as large while it is made of Python's objects.
+    """Return the V1 body: a prediction for each instance, in order, with the best `top_k` labels if requested."""
+    # In parts: as Python objects, an answer takes a hundred times the memory of its JSON.
     parts = [
-        orjson.dumps(_predictions(request.top_k, labels, rows[start : start + _SOME]))[1:-1]
-        for start in range(0, len(rows), _SOME)
+        orjson.dumps(_predictions(request.top_k, labels, rows[start : start + _PART]))[1:-1]
+        for start in range(0, len(rows), _PART)
     ]
     return b'{"predictions":[%b],"model_version":%b}' % (b",".join(parts), orjson.dumps(version))
 
@@ -42,12 +43,12 @@ def _predictions(top_k: int | None, labels: Sequence[str], rows: NDArray[np.floa
 
 
 def top(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Return the places of the k greatest values of each row, the greatest first, equals in the labels' order."""
+    """Return the indices of the k greatest values of each row, the greatest first, equal ones in the labels' order."""
     return np.argsort(-rows, axis=1, kind="stable")[:, :k]
 
 
 def _tensors(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Return the outputs asked for, label names as bytes."""
+    """Return the requested outputs by name; label names are bytes."""
     names = np.array([label.encode() for label in labels], dtype=object)
     tensors: dict[str, NDArray[Any]] = {}
     order = top(rows, request.top_k or len(labels)) if set(TOP) & set(request.outputs) else None
@@ -76,7 +77,7 @@ def _packed(values: NDArray[Any]) -> bytes:
 def v2_answer(
     request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
 ) -> tuple[bytes, int | None]:
-    """Return the V2 body, and the length of its JSON part where binary tensors follow it."""
+    """Return the V2 body, and the length of its JSON part if binary tensors follow it."""
     outputs: list[dict[str, Any]] = []
     raw = []
     for output, values in _tensors(request, labels, rows).items():

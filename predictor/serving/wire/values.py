@@ -1,4 +1,4 @@
-"""Values of a request: what they are, and how a refusal speaks of them."""
+"""Values of a request: how they are read, and how refusals show them."""
 
 from typing import Any
 
@@ -7,20 +7,21 @@ import orjson
 from predictor.errors import BadRequest
 from predictor.serving.wire.bounds import check_json
 
-# Characters of what a caller sent that a refusal shows.
+# The most characters of a request that a refusal shows.
 _SHOWN = 40
 
 
 def as_integer(value: Any) -> Any:
-    """Make an integer of what JSON Schema counts as one, such as 3.0; the parser makes floats of those past 64 bits."""
+    """Turn a float that JSON Schema counts as an integer, such as 3.0, into an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**64 else value
 
 
 def json_object(body: bytes, most: int, wanted: str) -> dict[str, Any]:
-    """Parse a body that is a JSON object with no more than so many texts; `wanted` is what to send.
+    """Parse a body that is a JSON object with at most `most` texts; `wanted` is what a refusal says to send.
 
     Raises:
-        BadRequest, TooLarge: it is not.
+        BadRequest: it is not a JSON object.
+        TooLarge: it has more values than its texts may need.
     """
     check_json(body, most)
     try:
@@ -33,10 +34,10 @@ def json_object(body: bytes, most: int, wanted: str) -> dict[str, Any]:
 
 
 def object_or_empty(value: object, name: str) -> dict[str, Any]:
-    """Return an object that may be left out.
+    """Return an object that may be left out, and is empty then.
 
     Raises:
-        BadRequest: it is something else.
+        BadRequest: it is not an object.
     """
     if value is None:
         return {}
@@ -49,7 +50,7 @@ def flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     """Return a parameter that is true or false.
 
     Raises:
-        BadRequest: it is something else.
+        BadRequest: it is neither.
     """
     value = parameters.get(name)
     if value is None:
@@ -60,13 +61,13 @@ def flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
 
 
 def json_type(value: object) -> str:
-    """Return what JSON calls such a value."""
+    """Return the JSON name of a value's type."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 
 
 def excerpt(value: object) -> str:
-    """Return the start of what a caller sent, as Python writes it; no more of it is looked at."""
+    """Return the start of a value as Python writes it; the rest is not read."""
     if isinstance(value, dict):
         return "a JSON object"
     text = repr([_start(item) for item in value[:_SHOWN]] if isinstance(value, list) else _start(value))

@@ -90,7 +90,7 @@ def test_health_is_told_of_each_name_and_of_the_end() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stub.Check(health_pb2.HealthCheckRequest(service="other"))
             assert refused.value.code() == grpc.StatusCode.NOT_FOUND
-            await server.say_stopping()
+            await server.set_not_serving()
         assert (await watched.read()).status == NOT_SERVING
         watched.cancel()
 
