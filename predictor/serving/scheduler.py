@@ -39,7 +39,7 @@ _PREPARING = 32
 # The most probabilities of one request, and of all requests at a time. A million take 4 MB here, 20 MB as JSON, and
 # tens of milliseconds to write. With few labels the bound on tokens is reached long before.
 MOST_VALUES = 2**20
-_HELD_VALUES = 64 * MOST_VALUES
+_MOST_RESERVED = 64 * MOST_VALUES
 
 # Tokens, texts and padding of a batch. On a CPU, batches of more than a few hundred tokens are no faster per token, and
 # batches of at most a twentieth of a second keep all waits short. A call costs about as much as 15 tokens, so a text
@@ -82,12 +82,12 @@ class Scheduler:
         self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
         self.long_tasks = ThreadPoolExecutor(1, thread_name_prefix="long")
-        """One thread for work that holds the interpreter's lock for milliseconds: or health would wait longer."""
+        """One thread for work that holds the interpreter's lock for milliseconds: health waits for one at a time."""
         self._labels = len(classifier.labels)
         # A text has at least one token.
         self.most_texts = max(1, min(limits.queue_tokens, MOST_VALUES // self._labels))
         """Texts of a request; one with more is always refused."""
-        self._held = 0
+        self._reserved = 0
         self._preparing = 0
         self._inline = asyncio.Lock()
         metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
@@ -127,19 +127,19 @@ class Scheduler:
         """Reserve the memory of an answer, which always has a number for each label.
 
         Raises:
-            TooLarge: an answer never may have so many.
+            TooLarge: no answer may have so many texts.
             Overloaded: there is not enough memory now.
         """
         if texts > self.most_texts:
             raise TooLarge(f"the request has {texts} texts: send {self.most_texts} at a time")
         values = texts * self._labels
-        if self._held + values > _HELD_VALUES:
+        if self._reserved + values > _MOST_RESERVED:
             raise Overloaded("the server holds all the answers it can: send the request again in 1 s", 1)
-        self._held += values
+        self._reserved += values
         try:
             yield
         finally:
-            self._held -= values
+            self._reserved -= values
 
     async def drain(self) -> None:
         """Accept no more texts, and return when the accepted ones are answered."""
@@ -155,8 +155,7 @@ class Scheduler:
     async def _prepare(self, call: Call, texts: Sequence[str]) -> None:
         """Answer a call's texts from the cache and queue the others, here or with the help of a thread."""
         if len(texts) <= _PORTION and sum(map(len, texts)) <= _INLINE_CHARS:
-            # One request in each iteration of the loop: if many arrive at once, health checks and answers run in
-            # between.
+            # One request in each iteration of the loop, so that health checks and answers run in between.
             await self._inline.acquire()
             asyncio.get_running_loop().call_soon(self._inline.release)
             await self._answer_or_submit(call, texts, len(texts), _run_inline)
@@ -167,13 +166,13 @@ class Scheduler:
         slow = len(texts) > _MANY_TEXTS or max(map(len, texts)) > _LONG_CHARS
         threads = self.long_tasks if slow else self._threads
         try:
-            await self._answer_or_submit(
-                call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, threads)
-            )
+            run_in_thread = partial(asyncio.get_running_loop().run_in_executor, threads)
+            await self._answer_or_submit(call, texts, _PORTION, run_in_thread)
         finally:
             self._preparing -= 1
 
     async def _answer_or_submit(self, call: Call, texts: Sequence[str], portion: int, do: RunStep) -> None:
+        """Clean the texts and answer them from the cache, or else tokenise and queue them; `do` runs each step."""
         seconds = 0.0
         tokens = 0
         queued: list[tuple[int, Ids, bytes | None]] = []

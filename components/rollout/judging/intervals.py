@@ -23,14 +23,14 @@ def shares(windows: Sequence[Window], events: Count, trials: Count) -> tuple[flo
         if weight:
             stable += weight * events(window.stable) / trials(window.stable)
             canary += weight * events(window.canary) / trials(window.canary)
-    whole = sum(weights) or 1.0
-    return stable / whole, canary / whole
+    total_weight = sum(weights) or 1.0
+    return stable / total_weight, canary / total_weight
 
 
 def distributions(windows: Sequence[Window], histogram: str) -> tuple[dict[float, float], dict[float, float]]:
     """Return the stable version's and the canary's cumulative shares by edge; both empty where there is nothing."""
     edges = {edge for window in windows for edge in getattr(window.stable, histogram)}
-    found = {edge: shares(windows, at_most(histogram, edge), whole(histogram)) for edge in sorted(edges)}
+    found = {edge: shares(windows, at_most(histogram, edge), total(histogram)) for edge in sorted(edges)}
     if not found.get(math.inf, (0.0, 0.0))[0]:
         return {}, {}
     return {edge: pair[0] for edge, pair in found.items()}, {edge: pair[1] for edge, pair in found.items()}
@@ -46,7 +46,7 @@ def quantile(share: float, histogram: Mapping[float, float]) -> float:
     return 0.0
 
 
-def whole(histogram: str) -> Count:
+def total(histogram: str) -> Count:
     """Return a function that counts everything in a histogram."""
     return lambda counts: getattr(counts, histogram).get(math.inf, 0.0)
 
@@ -58,7 +58,7 @@ def at_most(histogram: str, edge: float) -> Count:
 
 def above(histogram: str, edge: float) -> Count:
     """Return a function that counts what a histogram has above an edge."""
-    below, everything = at_most(histogram, edge), whole(histogram)
+    below, everything = at_most(histogram, edge), total(histogram)
     return lambda counts: everything(counts) - below(counts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 from components.rollout.judging.evidence import Counts, Pods, Window
-from components.rollout.judging.intervals import Count, above, at_most, distributions, quantile, shares, whole
+from components.rollout.judging.intervals import Count, above, at_most, distributions, quantile, shares, total
 from components.rollout.judging.sequential import EITHER, MORE, Table, log_evidence, mean_evidence
 from components.rollout.verdict import Check, Verdict
 
@@ -60,7 +60,7 @@ def _failures(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check
 
 
 def _saturation(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
-    waited, texts = above("waits", _LONG_WAIT), whole("waits")
+    waited, texts = above("waits", _LONG_WAIT), total("waits")
     log = mean_evidence(
         [
             log_evidence(_tables(windows, _refused, _served), MORE),
@@ -77,7 +77,7 @@ def _saturation(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Che
 
 def _latency(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     edges = {edge for w in windows for c in (w.stable, w.canary) for edge in c.latency if math.isfinite(edge)}
-    slower = [log_evidence(_tables(windows, above("latency", edge), whole("latency")), MORE) for edge in sorted(edges)]
+    slower = [log_evidence(_tables(windows, above("latency", edge), total("latency")), MORE) for edge in sorted(edges)]
     stable, canary = (quantile(0.99, histogram) for histogram in distributions(windows, "latency"))
     text = f"p99 is {canary * 1000:.0f} ms, was {stable * 1000:.0f} ms"
     return _check("latency", mean_evidence(slower or [0.0]), canary > stable * (1 + tolerance.slower), text)
@@ -98,8 +98,8 @@ def _mix(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
 
 
 def _unsure(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
-    log = log_evidence(_text_tables(windows, at_most("confidence", _LOW), whole("confidence")), MORE)
-    stable, canary = shares(windows, at_most("confidence", _LOW), whole("confidence"))
+    log = log_evidence(_text_tables(windows, at_most("confidence", _LOW), total("confidence")), MORE)
+    stable, canary = shares(windows, at_most("confidence", _LOW), total("confidence"))
     text = f"{canary:.2%} of texts get a low confidence, {stable:.2%} did"
     return _check("low confidence", log, canary - stable > tolerance.unsure, text)
 
@@ -107,7 +107,7 @@ def _unsure(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
 def _confidence(windows: Sequence[Window], tolerance: Tolerance, _: Pods) -> Check:
     logs, apart = [], 0.0
     for edge in _CONFIDENCES:
-        surer, texts = above("confidence", edge), whole("confidence")
+        surer, texts = above("confidence", edge), total("confidence")
         logs.append(log_evidence(_text_tables(windows, surer, texts), EITHER))
         stable, canary = shares(windows, surer, texts)
         apart = max(apart, abs(canary - stable))
