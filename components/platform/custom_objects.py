@@ -1,4 +1,4 @@
-"""A custom object that a step creates, follows and deletes, despite lost answers, restarts and cancellation."""
+"""A custom object that a step creates, follows and deletes; lost answers, restarts and cancellation are handled."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from components.platform.termination import termination_raises
 from predictor.errors import InputError
 
 LABELS = {"app.kubernetes.io/part-of": "pigeonhole"}
-# An upgrade of the API server takes a few minutes.
+# An API server does not answer for a few minutes while it is upgraded.
 _SILENCE_SECONDS = 600.0
 _DELETE_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of custom object, by the names in the API server's paths."""
+    """A kind of custom object, by the parts of its path at the API server."""
 
     name: str
     group: str
@@ -31,32 +31,32 @@ class Kind:
 
 
 class Taken(InputError):
-    """An object of that name exists and is not ours."""
+    """There is an object of that name already, which is not ours."""
 
 
 class Gone(InputError):
-    """Somebody deleted the object while it was followed."""
+    """The object was deleted while it was followed."""
 
 
 @dataclass
 class Posted:
-    """An object on a cluster that this process looks after."""
+    """An object on a cluster that this process created and follows."""
 
     cluster: Cluster
     kind: Kind
     name: str
     pause: float
-    """Seconds between two requests."""
-    _heard: float = field(default_factory=time.monotonic)
-    _said: str = ""
+    """Seconds between two reads."""
+    _answered_at: float = field(default_factory=time.monotonic)
+    _last_trouble: str = ""
 
     def look(self) -> Mapping[str, Any] | None:
-        """Return the object, or None if the API server does not answer now; that may last ten minutes.
+        """Return the object, or None while the API server does not answer.
 
         Raises:
-            Gone: the object does not exist any more.
-            ApiException: the server forbids it.
-            InputError: the server has not answered for too long.
+            Gone: the object was deleted.
+            ApiException: the server refuses the request.
+            InputError: the server has not answered for ten minutes.
         """
         try:
             found: Mapping[str, Any] = self.cluster.api.get_namespaced_custom_object(
@@ -67,11 +67,11 @@ class Posted:
                 raise Gone(f"{self} was deleted while it ran: run it again") from error
             self._wait_out(error)
             return None
-        self._heard = time.monotonic()
+        self._answered_at = time.monotonic()
         return found
 
     def create(self, body: Mapping[str, Any]) -> None:
-        """Create the object, or find it from an earlier try, whose answer may have been lost."""
+        """Create it, or accept the one that an earlier try created, whose answer may have got lost."""
         while True:
             try:
                 self.cluster.api.create_namespaced_custom_object(
@@ -87,7 +87,7 @@ class Posted:
             time.sleep(self.pause)
 
     def delete(self) -> None:
-        """Delete the object if it exists; if that fails, print how to delete it by hand."""
+        """Delete it if it exists; if that fails, print how to do it by hand."""
         for _ in range(_DELETE_TRIES):
             try:
                 self.cluster.api.delete_namespaced_custom_object(
@@ -105,7 +105,7 @@ class Posted:
         )
 
     def _is_there(self) -> bool:
-        """Return whether the object exists and is not being deleted."""
+        """Whether it exists and is not being deleted."""
         try:
             found = self.look()
         except Gone:
@@ -120,14 +120,14 @@ class Posted:
         status = _status(error)
         if status and status not in (401, 408, 429) and status < 500:
             raise error
-        if time.monotonic() - self._heard > _SILENCE_SECONDS:
+        if time.monotonic() - self._answered_at > _SILENCE_SECONDS:
             raise InputError(
                 f"{self} cannot be followed ({reason_of(error)}): look at the API server and run again"
             ) from error
         trouble = f"the cluster answers {reason_of(error)}" if status else reason_of(error)
-        if trouble != self._said:
+        if trouble != self._last_trouble:
             say(f"{trouble}; asking again")
-            self._said = trouble
+            self._last_trouble = trouble
 
     def _place(self) -> tuple[str, str, str, str]:
         return self.kind.group, self.kind.version, self.cluster.namespace, self.kind.plural
@@ -138,17 +138,17 @@ class Posted:
 
 @contextmanager
 def posted(cluster: Cluster, kind: Kind, body: Mapping[str, Any], pause: float) -> Iterator[Posted]:
-    """Create an object, and delete it at the end: on success, on an error, and on SIGTERM.
+    """Create an object, and delete it at the end, also after an error or SIGTERM.
 
     Args:
-        cluster: where the object goes.
-        kind: its kind.
-        body: the object with its name; with the same name, an object from an earlier try is found.
-        pause: seconds between two requests.
+        cluster: where to create it.
+        kind: the object's kind.
+        body: the object. Its name identifies it: an object of the same name is that of an earlier try.
+        pause: seconds between two reads.
 
     Raises:
-        ApiException: the cluster refuses it.
-        InputError: the name is taken, or the API server has not answered for too long.
+        ApiException: the cluster refuses the object.
+        InputError: the name is taken, or the API server has not answered for ten minutes.
     """
     metadata = {**body["metadata"], "labels": {**body["metadata"].get("labels", {}), **LABELS}}
     ours = Posted(cluster, kind, metadata["name"], pause)
@@ -159,13 +159,13 @@ def posted(cluster: Cluster, kind: Kind, body: Mapping[str, Any], pause: float) 
         except Taken:
             raise
         except BaseException:
-            ours.delete()  # also after a create whose answer was lost
+            ours.delete()  # even if the request to create it got no answer
             raise
         ours.delete()
 
 
 def reason_of(error: ApiException | HTTPError) -> str:
-    """Return why a request failed: the API server's reason, or that it does not answer."""
+    """Return in words why a request failed: the API server's answer, or that there was none."""
     return f"{error.status} {message_of(error)}" if isinstance(error, ApiException) else _silence(error)
 
 

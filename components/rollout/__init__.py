@@ -1,1 +1,1 @@
-"""Rollout: a new version beside the one in service, judged on evidence, promoted or taken back."""
+"""Rollout: a canary beside the stable version, judged on evidence, promoted or rolled back."""

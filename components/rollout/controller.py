@@ -1,4 +1,7 @@
-"""Conducting a rollout: read, take the next step, write what is conditional on what was read, and again."""
+"""The control loop of a rollout: read the service and its record, write the next state, reconcile, and repeat.
+
+Every write is conditional on what was read, so several processes may run the loop for the same service.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,36 +9,24 @@ from dataclasses import dataclass, replace
 
 from components.platform.kubernetes import Cluster
 from components.platform.progress import say
-from components.rollout.desired_spec import applied, has_place, wanted
-from components.rollout.golden import Golden, check_asked, objection
+from components.rollout.desired_spec import has_replaced_stable, spec_patch
 from components.rollout.inference_service import Conflict, Service, patch, read
-from components.rollout.judging.evidence import NoEvidence, Pods, Prometheus
-from components.rollout.judging.judge import Verdict, judge
+from components.rollout.observer import Evidence, observe, workloads_of
 from components.rollout.record import Record, load, save
-from components.rollout.restarts import look_at_pods
-from components.rollout.state import Phase, Rollout, Seen, Settings, Version
-from components.rollout.transitions import advance, intervals
+from components.rollout.state import ModelVersion, Phase, Rollout, Settings
+from components.rollout.transitions import next_state
 from components.rollout.versions import check_bundle, predictor_name, version_at
-from components.rollout.workloads import Deployed, check_gateway, deployed, deployment_name, why_not_ready, workload
+from components.rollout.workloads import check_gateway, deployment_name, why_not_ready, workload
 from predictor.errors import InputError, Unavailable
 
 # A canary gets ready within minutes, and KServe moves weights within seconds.
-_LOOK_SECONDS = 5.0
+_POLL_SECONDS = 5.0
 BY_HAND = "rolled back by hand"
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Where a judge looks."""
-
-    prometheus: Prometheus
-    golden: Golden | None = None
-    """Texts that both versions are asked before the canary gets any traffic."""
-
-
-@dataclass(frozen=True)
 class Clock:
-    """Time, so that tests need not wait."""
+    """The time and how to wait; tests give their own."""
 
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -45,19 +36,19 @@ CLOCK = Clock()
 
 
 @dataclass(frozen=True)
-class Which:
-    """Which rollout of a service is meant; what is empty may be any."""
+class RolloutRef:
+    """The rollout that a command is about. An empty field matches any value."""
 
     owner: str = ""
-    """The pipeline run that began it."""
+    """The pipeline run that started it."""
     version: str = ""
     started: float = 0.0
 
     def check(self, name: str, rollout: Rollout) -> None:
-        """Refuse a rollout that is another.
+        """Check that a service's last rollout is this one.
 
         Raises:
-            InputError: it is.
+            InputError: it is another one.
         """
         known = (self.owner or rollout.owner, self.version or rollout.canary.name, self.started or rollout.started)
         if known != (rollout.owner, rollout.canary.name, rollout.started):
@@ -70,25 +61,26 @@ class Which:
 def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Clock = CLOCK, owner: str = "") -> Record:
     """Put a bundle beside the one in service, without traffic.
 
-    Asked again for the same bundle, it goes on where it was.
+    A second call for the same bundle continues the rollout.
 
     Args:
-        cluster: where.
-        name: the service.
+        cluster: where the service is.
+        name: the service's name.
         uri: the bundle's address.
-        settings: how it is judged.
+        settings: how the canary is judged.
         clock: the time.
-        owner: the pipeline run that begins it, which alone goes on with it; empty for a person, who goes on with any.
+        owner: the pipeline run that starts the rollout; no other run may continue it. Empty for a person, who may
+            continue any rollout.
 
     Raises:
-        InputError: there is no such service or bundle, another rollout goes on, or the cluster refuses.
+        InputError: there is no such service or bundle, another rollout is active, or the cluster refuses.
     """
     version = version_at(uri)
     service, record = read(cluster, name), load(cluster, name)
     if record.active and record.active.canary.name == version.name:
         if owner not in ("", record.active.owner):
-            raise InputError(busy(name, record.active))
-        return settle(cluster, name)
+            raise InputError(why_busy(name, record.active))
+        return reconcile(cluster, name)
     check_bundle(version)
     if version_at(service.uri).name == version.name:
         moved = "" if service.uri == version.uri else f", from {service.uri}; to move it set storageUri"
@@ -97,24 +89,24 @@ def start(cluster: Cluster, name: str, uri: str, settings: Settings, clock: Cloc
 
 
 def begin(
-    cluster: Cluster, service: Service, record: Record, version: Version, settings: Settings, clock: Clock,
+    cluster: Cluster, service: Service, record: Record, version: ModelVersion, settings: Settings, clock: Clock,
     judged: bool = True, owner: str = "",
 ) -> Record:  # fmt: skip
-    """Begin the rollout of a version that can be served, where none goes on.
+    """Begin the rollout of a version whose bundle was checked.
 
     Raises:
-        InputError: one goes on, the service is not fit for it, or the cluster refuses.
+        InputError: a rollout is active already, the service is not ready for one, or the cluster refuses.
     """
     name = service.name
     if record.active:
-        raise InputError(busy(name, record.active))
+        raise InputError(why_busy(name, record.active))
     if service.canaries or service.percent is not None:
         raise InputError(
             f"inferenceservice {name} has a canary that no rollout of ours put there: remove spec.canary or "
             "canaryTrafficPercent first"
         )
     if not service.ready:
-        raise InputError(f"inferenceservice {name} is not ready, so nothing can be compared with it: mend it first")
+        raise InputError(f"inferenceservice {name} is not ready, so nothing can be compared with it: fix it first")
     now = clock.now()
     rollout = Rollout(
         version_at(service.uri), version, Phase.PREPARING, now, now, settings, judged, owner=owner,
@@ -124,7 +116,7 @@ def begin(
     if service.standard:
         check_gateway(cluster, service)
         canary = predictor_name(service, cluster.namespace, version)
-        rollout = replace(_with_pods(cluster, service, rollout), canary_predictor=canary)
+        rollout = replace(_with_replicas(cluster, service, rollout), canary_predictor=canary)
     try:
         save(cluster, service, record.with_rollout(rollout))
     except Conflict as error:
@@ -132,15 +124,15 @@ def begin(
             f"another rollout of inferenceservice {name} began at the same moment: look at its status"
         ) from error
     try:
-        return settle(cluster, name)
-    except InputError as error:  # the service is as it was, so nothing has to be undone but the note
-        _forget(cluster, name, clock, str(error))
+        return reconcile(cluster, name)
+    except InputError as error:  # nothing was changed but the record
+        _record_failed_start(cluster, name, clock, str(error))
         raise
 
 
-def _with_pods(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
-    """Note what a Standard service has now of what a rollout changes for its time."""
-    stable = "" if has_place(rollout, service) else str(service.predictor.get("name") or "")
+def _with_replicas(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
+    """Record the name and replicas of a Standard service, which the rollout changes and restores at its end."""
+    stable = "" if has_replaced_stable(rollout, service) else str(service.predictor.get("name") or "")
     found = workload(cluster, deployment_name(service.name, stable))
     return replace(
         rollout, stable_predictor=stable, running=max(service.replicas, found.pods if found else 0),
@@ -148,18 +140,18 @@ def _with_pods(cluster: Cluster, service: Service, rollout: Rollout) -> Rollout:
     )  # fmt: skip
 
 
-def settle(cluster: Cluster, name: str) -> Record:
-    """Make the service what its record wants, which it is not after a kill between the two writes."""
+def reconcile(cluster: Cluster, name: str) -> Record:
+    """Make the service match its record; a process that was killed after it wrote the record leaves them different."""
     while True:
-        # The service first: a record is written before the service it wants, so what is read after the service is at
-        # least as new, and a patch by an older record would conflict.
+        # The service is read first. Records are written before services, so this record is at least as new as the
+        # service; a patch from an older record would be refused as a conflict.
         service, record = read(cluster, name), load(cluster, name)
         try:
             if record.active and service.standard and not record.active.running:
-                # An earlier release began it, which changed no replicas, and noted none.
-                save(cluster, service, record.with_rollout(_with_pods(cluster, service, record.active)))
+                # An earlier release started it, and recorded no replicas since it changed none.
+                save(cluster, service, record.with_rollout(_with_replicas(cluster, service, record.active)))
                 continue
-            change = record.active and wanted(record.active, service, look(cluster, service, record.active))
+            change = record.active and spec_patch(record.active, service, workloads_of(cluster, service, record.active))
             if not change:
                 return record
             patch(cluster, service, change)
@@ -168,121 +160,78 @@ def settle(cluster: Cluster, name: str) -> Record:
         return record
 
 
-def look(cluster: Cluster, service: Service, rollout: Rollout) -> Deployed:
-    """Return what KServe has made of a service during a rollout, in Standard mode."""
-    if not service.standard or rollout.ended:
-        return Deployed()
-    return deployed(cluster, service, rollout.stable_predictor, rollout.predictor_name)
-
-
-def turn(
-    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock, which: Which = Which(), since: float = 0.0
+def step(
+    cluster: Cluster,
+    name: str,
+    evidence: Evidence | None,
+    clock: Clock,
+    ref: RolloutRef = RolloutRef(),
+    since: float = 0.0,
 ) -> Rollout:
-    """Take the next step of a rollout, if it is time for one, and return where it stands.
+    """Take the next step of a rollout, if one is due, and return its state.
 
     Args:
-        cluster: where.
-        name: the service.
-        evidence: where to look; without it nothing is judged.
+        cluster: where the service is.
+        name: the service's name.
+        evidence: what the canary is judged by; without it nothing is judged.
         clock: the time.
-        which: the rollout that is meant.
-        since: since when somebody looks; what was not looked at before says nothing against the canary.
+        ref: the rollout that is meant.
+        since: when this process began to watch. Checks that nobody made before then do not count against the canary.
 
     Raises:
-        InputError: there is no such rollout, or the cluster refuses.
+        InputError: there is no such rollout, or the cluster refuses a change.
         Unavailable: the API server does not answer.
     """
-    record = settle(cluster, name)
+    record = reconcile(cluster, name)
     if record.rollout is None:
         raise InputError(f"inferenceservice {name} has no rollout: begin one with pigeonhole rollout start")
-    which.check(name, record.rollout)
+    ref.check(name, record.rollout)
     rollout, service = record.rollout, read(cluster, name)
-    following = advance(rollout, _seen(cluster, service, rollout, evidence, clock.now(), since))
+    following = next_state(rollout, observe(cluster, service, rollout, evidence, clock.now(), since))
     if following == rollout:
         return rollout
     if rollout.phase is Phase.PREPARING and following.phase is Phase.ROLLING_BACK and service.standard:
-        told = why_not_ready(cluster, service, rollout.predictor_name)
-        following = replace(following, reasons=(*following.reasons, *([told] if told else [])))
+        cause = why_not_ready(cluster, service, rollout.predictor_name)
+        following = replace(following, reasons=(*following.reasons, *([cause] if cause else [])))
     try:
         save(cluster, service, record.with_rollout(following))
     except Conflict:
         return rollout  # another process took the step
-    _tell(rollout, following)
-    settle(cluster, name)
+    _say_step(rollout, following)
+    reconcile(cluster, name)
     return following
 
 
-def conduct(
-    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = CLOCK, which: Which = Which()
+def run_to_end(
+    cluster: Cluster, name: str, evidence: Evidence | None, clock: Clock = CLOCK, ref: RolloutRef = RolloutRef()
 ) -> Rollout:
-    """Take a rollout to its end, and return it.
+    """Step through a rollout until it ends, and return its last state.
 
     Raises:
-        InputError: there is none, it is not the one that is meant, or the cluster refuses.
+        InputError: there is none, it is not the one that is meant, or the cluster refuses a change.
     """
     since = clock.now()
     while True:
         try:
-            rollout = turn(cluster, name, evidence, clock, which, since)
+            rollout = step(cluster, name, evidence, clock, ref, since)
         except Unavailable as error:
             say(f"{error}; asking again")
         else:
             if rollout.ended:
                 return rollout
-            which = replace(which, version=rollout.canary.name, started=rollout.started)
-        clock.sleep(_LOOK_SECONDS)
+            ref = replace(ref, version=rollout.canary.name, started=rollout.started)
+        clock.sleep(_POLL_SECONDS)
 
 
-def _seen(
-    cluster: Cluster, service: Service, rollout: Rollout, evidence: Evidence | None, now: float, since: float
-) -> Seen:
-    seen = Seen(service, now, look(cluster, service, rollout))
-    if evidence is None:
-        return seen
-    if rollout.phase is Phase.PREPARING and evidence.golden and rollout.judged:
-        check_asked(evidence.golden, service)
-        if applied(rollout, service, seen.deployed):
-            return replace(seen, objection=objection(evidence.golden, cluster.namespace, service, rollout))
-    done = max(rollout.looked, rollout.checks)  # a record of before counts checks alone
-    if rollout.phase is not Phase.JUDGING or not rollout.judged_since or intervals(rollout, now) <= done:
-        return seen
-    due = rollout.judged_since + (done + 1) * rollout.settings.interval
-    try:
-        pods = look_at_pods(cluster, service, rollout, now)
-        return replace(seen, verdict=looked(rollout, evidence.prometheus, now, pods))
-    except (NoEvidence, InputError) as error:
-        # Prometheus may be restarting. Nothing is said against the canary by that, until the next check is due.
-        return replace(seen, blind=str(error)) if now >= max(due, since) + rollout.settings.interval else seen
-
-
-def looked(rollout: Rollout, prometheus: Prometheus, now: float, pods: Pods) -> Verdict:
-    """Return what the evidence says of a canary so far.
-
-    Raises:
-        NoEvidence: Prometheus is away, or only the stable version has traffic.
-        InputError: it does not understand what is asked.
-    """
-    crashed = judge((), pods=pods)  # which needs no metrics, and may be why there are none
-    if crashed.harm:
-        return crashed
-    stable, canary = rollout.stable_revision, rollout.canary_revision
-    windows = prometheus.windows(stable, canary, rollout.judged_since, now, rollout.settings.interval)
-    if windows and windows[-1].stable.served and not windows[-1].canary.served:
-        raise NoEvidence(
-            f"Prometheus saw requests of {stable} and none of {canary}: look at the pods and the PodMonitor"
-        )
-    return judge(windows, pods=pods)
-
-
-def _forget(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
+def _record_failed_start(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
     service, record = read(cluster, name), load(cluster, name)
     if record.active:
         ended = replace(record.active, phase=Phase.ROLLED_BACK, since=clock.now(), reasons=(reason,))
         save(cluster, service, record.with_rollout(ended))
 
 
-def busy(name: str, rollout: Rollout) -> str:
-    """Return why nothing else can be rolled out now."""
+def why_busy(name: str, rollout: Rollout) -> str:
+    """Return the sentence that says which active rollout is in the way."""
     return (
         f"inferenceservice {name} already rolls out {rollout.canary.name} ({rollout.phase}, {rollout.weight}%), which "
         f"{_owner(rollout)} began: judge, promote or roll that back first"
@@ -293,7 +242,7 @@ def _owner(rollout: Rollout) -> str:
     return f"pipeline run {rollout.owner}" if rollout.owner else "a person"
 
 
-def _tell(before: Rollout, after: Rollout) -> None:
+def _say_step(before: Rollout, after: Rollout) -> None:
     weight = f" at {after.weight}%" if after.phase is Phase.JUDGING else ""
     said = f": {'; '.join(after.reasons)}" if after.reasons and after.reasons != before.reasons else ""
     say(f"{after.canary.name} {after.phase}{weight}{said}")

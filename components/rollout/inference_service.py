@@ -1,4 +1,4 @@
-"""An InferenceService as a rollout sees it: what it serves, what stands beside it, and how far KServe has got."""
+"""An InferenceService: its predictor, its canaries, its status, and how it is read and patched."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ AUTOSCALER = "serving.kserve.io/autoscalerClass"
 
 
 def address(uri: str) -> str:
-    """Return the one way to write a bundle's address, so that two of the same bundle are equal."""
+    """Return a bundle's address in its normal form, so that two addresses of one bundle are equal."""
     return uri.rstrip("/")
 
 
 class Conflict(Exception):
-    """Somebody wrote the object since it was read."""
+    """The object was changed since it was read."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,24 @@ class Service:
 
     @property
     def name(self) -> str:
-        """Its name, which is also the model's in the endpoints' paths."""
+        """The name, which is also the model's name in the endpoints' paths."""
         return str(self.document["metadata"]["name"])
 
     @property
     def resource_version(self) -> str:
-        """What tells this state from any other."""
+        """The version of this state of the object."""
         return str(self.document["metadata"]["resourceVersion"])
 
     @property
     def standard(self) -> bool:
-        """Whether it runs in Standard mode, on Deployments; else on Knative."""
+        """Whether it runs in Standard mode, on Deployments; otherwise it runs on Knative."""
         status, metadata = self.document.get("status") or {}, self.document["metadata"]
         mode = status.get("deploymentMode") or (metadata.get("annotations") or {}).get(_MODE)
         return mode in _STANDARD
 
     @property
     def predictor(self) -> Mapping[str, Any]:
-        """The spec of what is in service, or in Knative mode of what is newest."""
+        """The predictor's spec: in Standard mode the stable version's, in Knative mode the newest revision's."""
         return dict(self.document["spec"]["predictor"])
 
     @property
@@ -62,16 +62,16 @@ class Service:
 
     @property
     def replicas(self) -> int:
-        """The least pods of it."""
+        """The least number of pods in that spec."""
         return int(self.predictor.get("minReplicas") or 1)
 
     @property
     def autoscaler(self) -> str:
-        """Standard: what scales it, by KServe's names."""
+        """Standard: the class of its autoscaler, by KServe's names."""
         return str(self.annotation(AUTOSCALER) or "hpa")
 
     def annotation(self, name: str) -> str:
-        """An annotation of the predictor's pods, which the predictor's spec or the service may give; empty for none."""
+        """Return an annotation of the predictor's pods, from the predictor's spec or the service; empty for none."""
         own, all_ = self.predictor.get("annotations") or {}, self.document["metadata"].get("annotations") or {}
         return str(own.get(name) or all_.get(name) or "")
 
@@ -82,12 +82,12 @@ class Service:
 
     @property
     def canaries(self) -> list[dict[str, Any]]:
-        """Standard: what stands beside it."""
+        """Standard: the canaries in the spec."""
         return list(self.document["spec"].get("canary") or [])
 
     @property
     def ready(self) -> bool:
-        """Whether KServe says that it serves."""
+        """Whether its condition Ready is true."""
         conditions = (self.document.get("status") or {}).get("conditions") or []
         return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
 
@@ -98,7 +98,7 @@ class Service:
         return dict(components.get("predictor") or {})
 
     def canary_status(self, name: str) -> Mapping[str, Any]:
-        """Standard: what KServe says of a canary; empty while it has not seen it."""
+        """Standard: the status of a canary; empty until KServe has written one."""
         found = (self.document.get("status") or {}).get("canaryStatuses") or []
         return next((status for status in found if status.get("name") == name), {})
 
@@ -107,7 +107,7 @@ def read(cluster: Cluster, name: str) -> Service:
     """Return an InferenceService.
 
     Raises:
-        InputError: there is none, it may not be read, or it serves no bundle.
+        InputError: there is none, the account may not read it, or it serves no bundle.
         Unavailable: the API server does not answer.
     """
     with explained(cluster, f"inferenceservice {name}", PLURAL):
@@ -124,16 +124,16 @@ def read(cluster: Cluster, name: str) -> Service:
 
 
 def patch(cluster: Cluster, service: Service, spec: Mapping[str, Any]) -> Service:
-    """Change a service that is as it was read, and return it as it is then.
+    """Patch a service unless it was changed since it was read, and return its new state.
 
     Args:
-        cluster: where.
-        service: what was read.
-        spec: a JSON merge patch of its spec; None removes.
+        cluster: where the service is.
+        service: the service, as it was read.
+        spec: a JSON merge patch of its spec; None removes a field.
 
     Raises:
-        Conflict: it is no longer what was read.
-        InputError: the cluster refuses it, or its KServe does not know what is to be set.
+        Conflict: it was changed since.
+        InputError: the cluster refuses the change, or its KServe does not know a field.
         Unavailable: the API server does not answer.
     """
     body = {"metadata": {"resourceVersion": service.resource_version}, "spec": dict(spec)}
@@ -155,7 +155,7 @@ class Missing(InputError):
 
 @contextmanager
 def explained(cluster: Cluster, what: str, plural: str) -> Iterator[None]:
-    """Turn the API server's refusals into sentences."""
+    """Turn the API client's errors into ours, each with a sentence."""
     try:
         yield
     except ApiException as error:
@@ -163,7 +163,7 @@ def explained(cluster: Cluster, what: str, plural: str) -> Iterator[None]:
         if error.status == 409:
             raise Conflict(what) from None
         if refused := refusal_of(error):
-            raise InputError(f"the cluster refuses {what} ({refused}): mend what it says") from None
+            raise InputError(f"the cluster refuses {what} ({refused}): fix what it says") from None
         if error.status in (401, 403):
             raise InputError(
                 f"the cluster forbids it in {where} ({message}): let this account do that, as the role "
@@ -174,14 +174,14 @@ def explained(cluster: Cluster, what: str, plural: str) -> Iterator[None]:
         if error.status == 404:
             raise Missing(f"there is no {what} in {where}: check the name and --namespace") from None
         if error.status in (400, 422):
-            raise InputError(f"the cluster refuses {what} ({message}): mend what it says") from None
+            raise InputError(f"the cluster refuses {what} ({message}): fix what it says") from None
         raise Unavailable(f"the API server answers {error.status} ({message})") from error
     except HTTPError as error:
         raise Unavailable(f"the API server does not answer ({type(error).__name__})") from error
 
 
 def _named(error: ApiException) -> bool:
-    """Say whether a 404 is about one object, not about its kind."""
+    """Whether a 404 is about one object, and not about its kind."""
     try:
         return bool(json.loads(error.body).get("details", {}).get("name"))
     except (ValueError, TypeError, AttributeError):

@@ -1,12 +1,12 @@
-"""How many pods a canary needs beside the stable version's."""
+"""How many pods a canary needs."""
 
 
 def canary_pods(stable: int, weight: int) -> int:
-    """Return how many pods a canary needs so that none of them has more to do than a stable pod.
+    """Return how many pods a canary needs so that none of them gets more traffic than a stable pod.
 
-    A pod that is busier answers later, whatever it serves, so with fewer pods an equal canary would look slower. Above
-    two thirds of the traffic it gets twice the stable pods and no more: each then has half of what a stable pod has to
-    do when there is no canary.
+    A busier pod answers later, whatever it serves, so with fewer pods an equal canary would look slower. Above
+    two thirds of the traffic the canary gets twice the stable pods and no more: each of its pods then has at most half
+    of the traffic that a stable pod has without a canary.
 
     Args:
         stable: pods of the stable version.

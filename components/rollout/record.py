@@ -1,7 +1,7 @@
-"""What is recorded of a service's rollouts: a ConfigMap beside the InferenceService, which goes when that goes.
+"""The record of a service's rollouts: a ConfigMap that the InferenceService owns, so that both are deleted together.
 
-Not annotations of the InferenceService itself: KServe copies those onto its pods' template, so that a note about a
-canary would restart every pod in Standard mode and make a new revision in Knative mode.
+It is not in annotations of the InferenceService. KServe copies those to its pods' template, so that each change would
+restart every pod in Standard mode, and make a new revision in Knative mode.
 """
 
 import json
@@ -13,87 +13,87 @@ from kubernetes import client
 
 from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import GROUP, VERSION, Missing, Service, explained
-from components.rollout.state import Phase, Rollout, Settings, Version
+from components.rollout.state import ModelVersion, Phase, Rollout, Settings
 from predictor.errors import InputError
 
 VERDICT = "pigeonhole/verdict"
-"""The annotation that tells the last verdict."""
-_KEPT = 50
+"""The ConfigMap's annotation with the last verdict."""
+_HISTORY_LENGTH = 50
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How a version fared."""
+    """A version in the history of a service."""
 
-    version: Version
+    version: ModelVersion
     outcome: str
-    """`promoted`, `rolled back`, or `found` for what was in service before the first rollout."""
+    """`promoted`, `rolled back`, or `found` for the version that was served before the first rollout."""
     ended: float
     reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Record:
-    """A service's rollout, the last one where none goes on, and all that came before, earliest first."""
+    """A service's last rollout, active or ended, and the history of its versions, earliest first."""
 
     rollout: Rollout | None = None
     history: tuple[Entry, ...] = ()
     resource_version: str = ""
-    """Of what was read; empty where there was nothing."""
+    """Of the ConfigMap that was read; empty where there was none."""
 
     @property
     def active(self) -> Rollout | None:
-        """The rollout that goes on."""
+        """The last rollout if it has not ended."""
         return None if self.rollout is None or self.rollout.ended else self.rollout
 
     def with_rollout(self, rollout: Rollout) -> "Record":
-        """Return the record with a rollout's new state; its end becomes history."""
+        """Return the record with a rollout's new state; when it ends, its canary is added to the history."""
         history = self.history
         if not any(entry.version.name == rollout.stable.name for entry in history):
             history = (*history, Entry(rollout.stable, "found", rollout.started))
         if rollout.ended and self.active:
             history = (*history, Entry(rollout.canary, str(rollout.phase), rollout.since, rollout.reasons))
-        return replace(self, rollout=rollout, history=history[-_KEPT:])
+        return replace(self, rollout=rollout, history=history[-_HISTORY_LENGTH:])
 
 
 def load(cluster: Cluster, name: str) -> Record:
-    """Return what is recorded of a service.
+    """Read a service's record.
 
     Raises:
-        InputError: it may not be read, or is of another making.
+        InputError: the account may not read it, or its content is not a record.
         Unavailable: the API server does not answer.
     """
     try:
-        with explained(cluster, f"configmap {_named(name)}", "configmaps"):
+        with explained(cluster, f"configmap {_configmap_name(name)}", "configmaps"):
             found = _core(cluster).read_namespaced_config_map(
-                _named(name), cluster.namespace, _request_timeout=REQUEST_SECONDS
+                _configmap_name(name), cluster.namespace, _request_timeout=REQUEST_SECONDS
             )
     except Missing:
         return Record()
     try:
         rollout = json.loads(found.data["rollout"])
         history = tuple(
-            Entry(**{**e, "version": Version(**e["version"]), "reasons": tuple(e["reasons"])})
+            Entry(**{**e, "version": ModelVersion(**e["version"]), "reasons": tuple(e["reasons"])})
             for e in json.loads(found.data["history"])
         )
         return Record(_rollout(rollout), history, found.metadata.resource_version)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"configmap {_named(name)} in namespace {cluster.namespace} cannot be read ({type(error).__name__} "
-            f"{error}): delete it if no rollout goes on, its history is lost then"
+            f"configmap {_configmap_name(name)} in namespace {cluster.namespace} cannot be read "
+            f"({type(error).__name__} {error}): delete it if no rollout goes on, its history is lost then"
         ) from error
 
 
 def save(cluster: Cluster, service: Service, record: Record) -> Record:
-    """Write a record that is as it was read, and return it as it is then.
+    """Write a record unless it was changed since it was read, and return its new state.
 
     Raises:
-        Conflict: somebody wrote it meanwhile.
-        InputError: it may not be written.
+        Conflict: it was changed since.
+        InputError: the account may not write it.
         Unavailable: the API server does not answer.
     """
     assert record.rollout is not None
-    name, core, rollout = _named(service.name), _core(cluster), record.rollout
+    name, core, rollout = _configmap_name(service.name), _core(cluster), record.rollout
     body: dict[str, Any] = {
         "metadata": {
             "name": name,
@@ -126,8 +126,8 @@ def save(cluster: Cluster, service: Service, record: Record) -> Record:
 
 def _rollout(found: Mapping[str, Any]) -> Rollout:
     parts = {
-        "stable": Version(**found["stable"]),
-        "canary": Version(**found["canary"]),
+        "stable": ModelVersion(**found["stable"]),
+        "canary": ModelVersion(**found["canary"]),
         "phase": Phase(found["phase"]),
         "settings": Settings(**found["settings"]),
         "reasons": tuple(found["reasons"]),
@@ -135,7 +135,7 @@ def _rollout(found: Mapping[str, Any]) -> Rollout:
     return Rollout(**{**found, **parts})
 
 
-def _named(service: str) -> str:
+def _configmap_name(service: str) -> str:
     return f"{service}-rollout"
 
 

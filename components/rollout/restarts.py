@@ -1,4 +1,4 @@
-"""What became of the pods of both versions: a pod that dies takes what it counted along, so metrics do not show it."""
+"""The pods of both versions: which crashed or got stuck. Metrics do not show it, since a pod's counts die with it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,18 +13,18 @@ from components.rollout.state import Rollout
 from components.rollout.workloads import deployment_name
 
 _CONTAINER = "kserve-container"
-"""The server's; whatever sidecars do is not the bundle's doing."""
-# A node that went down ended all its containers, whatever they served.
+"""The server's container; a sidecar's restarts are not the bundle's fault."""
+# Reasons of containers that ended because their node went down.
 _OF_THE_NODE = ("ContainerStatusUnknown", "Unknown")
 _BY_SIGNAL = (0, 137, 143)
-"""What a server ends with that was told to, by a probe that failed: drained, killed, or stopped at once."""
+"""Exit codes of a server that was stopped after a failed probe: it drained, was killed, or ended on SIGTERM."""
 
 
-def look_at_pods(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Pods:
+def read_pods(cluster: Cluster, service: Service, rollout: Rollout, now: float) -> Pods:
     """Return how the pods of both versions have fared since the canary got traffic.
 
     Raises:
-        InputError: they may not be listed.
+        InputError: the account may not list pods.
         Unavailable: the API server does not answer.
     """
     found = []
@@ -34,10 +34,10 @@ def look_at_pods(cluster: Cluster, service: Service, rollout: Rollout, now: floa
                 cluster.namespace, label_selector=selector, _request_timeout=REQUEST_SECONDS
             )
         pods = client.ApiClient().sanitize_for_serialization(listed)["items"]
-        # One that is on its way out, evicted or scaled away, ends because it has to.
+        # Pods that are evicted or scaled away end for other reasons than their bundle.
         there = [p for p in pods if "deletionTimestamp" not in p["metadata"] and p["status"].get("phase") != "Failed"]
-        since, patience = rollout.judged_since, rollout.settings.interval
-        found.append(tuple(_pod(pod, since, now - patience) for pod in there))
+        since, interval = rollout.judged_since, rollout.settings.interval
+        found.append(tuple(_pod(pod, since, now - interval) for pod in there))
     return Pods(found[0], found[1], now - rollout.judged_since)
 
 
@@ -63,7 +63,7 @@ def _pod(pod: Mapping[str, Any], since: float, silent_since: float) -> Pod:
         silent = max(_seconds(running.get("startedAt")), _seconds(ready.get("lastTransitionTime"))) <= silent_since
     if not ended or _seconds(ended.get("finishedAt")) < since or ended.get("reason") in _OF_THE_NODE:
         return Pod(name, silent=silent)
-    # While it waits to be started again, that start is not counted yet.
+    # The restart of a container that waits to be started again is not counted yet.
     ends = int(server.get("restartCount", 0)) + (running is None)
     code, reason = ended.get("exitCode"), ended.get("reason") or "ended"
     crashed = reason == "OOMKilled" or code not in _BY_SIGNAL

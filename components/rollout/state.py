@@ -1,10 +1,10 @@
-"""What is recorded of a rollout, and what was found out for its next step.
+"""The recorded state of a rollout, and the observation that its next step is decided by.
 
                  ready             weights, checks          all its pods           KServe agrees
     PREPARING ──────────► JUDGING ─────────────────► FILLING ─────────► PROMOTING ─────────────► PROMOTED
         └── deadline ────────┴── harm, no evidence ─────┴──► ROLLING_BACK ──► (Knative: RESTORING) ──► ROLLED_BACK
 
-`steps` has the transitions, `wanted` what each phase makes of the service.
+`transitions.next_state` has the transitions, `desired_spec.spec_patch` the spec that belongs to each phase.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from components.rollout.inference_service import Service
-from components.rollout.judging.judge import Verdict
-from components.rollout.workloads import Deployed
+from components.rollout.verdict import Verdict
+from components.rollout.workloads import Workloads
 from predictor.errors import InputError
 
 
@@ -21,17 +21,17 @@ class Phase(StrEnum):
     """Where a rollout stands."""
 
     PREPARING = "preparing"
-    """The canary starts, without traffic."""
+    """The canary starts, and gets no traffic."""
     JUDGING = "judging"
-    """It has its weight, and is compared after every interval."""
+    """The canary has a share of traffic, and is compared with the stable version after every interval."""
     FILLING = "filling"
-    """Nothing is held against it; it gets as many pods as the stable version has at least."""
+    """No check failed; the canary gets at least as many pods as the stable version."""
     PROMOTING = "promoting"
-    """It gets all traffic, and then the stable version's place."""
+    """The canary gets all traffic, and then the stable version's place in the spec."""
     ROLLING_BACK = "rolling back"
     """All traffic goes back to the stable version."""
     RESTORING = "restoring"
-    """Knative: it has gone back; the spec goes back too, in a revision of its own."""
+    """Knative: the traffic is back; now the spec goes back, too, which makes a revision of its own."""
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled back"
 
@@ -40,7 +40,7 @@ ENDED = (Phase.PROMOTED, Phase.ROLLED_BACK)
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """A bundle that is or was served."""
 
     name: str
@@ -55,22 +55,22 @@ class Settings:
     interval: float = 120.0
     """Seconds between two checks."""
     step_weight: int = 10
-    """Percent of traffic that it gets more at each step."""
+    """Percent of traffic that each step adds."""
     max_weight: int = 50
-    """Percent of traffic from which it is promoted."""
+    """Percent of traffic at which the canary is promoted."""
     threshold: int = 1
-    """Checks that fail, by harm or for want of evidence, before it is taken back."""
+    """Failed checks, by harm or missing evidence, that roll the canary back."""
     min_requests: int = 500
-    """That it must have had at a weight before the next."""
+    """Requests that the canary must have had at one weight before the next step."""
     deadline: float = 1800.0
-    """Seconds that it may take to get ready, or to get on from one weight to the next."""
+    """Seconds that the canary may take to get ready, or from one weight to the next."""
 
     @classmethod
     def named(cls, values: Mapping[str, float]) -> "Settings":
-        """Make settings of numbers by name, as a pipeline has them, where 3 may come as 3.0.
+        """Make settings of a pipeline's parameter, in which 3 may be 3.0.
 
         Raises:
-            InputError: there is no such setting, a count is not whole, or they make no rollout.
+            InputError: there is no such setting, a count is not whole, or the settings contradict each other.
         """
         kinds = {setting.name: int if setting.type is int else float for setting in fields(cls)}
         for name, value in values.items():
@@ -95,43 +95,43 @@ class Settings:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What is recorded of a rollout."""
+    """The state of a rollout. Its field names are those of the record in the cluster, which other releases read."""
 
-    stable: Version
-    canary: Version
+    stable: ModelVersion
+    canary: ModelVersion
     phase: Phase
     started: float
     """Unix seconds, like every time here."""
     since: float
-    """When the phase, or in it the weight, began."""
+    """When the phase began, or the weight within it."""
     settings: Settings = field(default_factory=Settings)
     judged: bool = True
-    """Whether it is compared before it is promoted; a return to an earlier version is not."""
+    """Whether the canary is compared before it is promoted; a return to an earlier version is not."""
     weight: int = 0
-    """Percent of the traffic that goes to the canary, or is to."""
+    """Percent of the traffic that the canary is to have."""
     judged_since: float = 0.0
-    """When KServe first gave it traffic; 0 before."""
+    """When KServe first gave the canary traffic; 0 before."""
     checks: int = 0
     looked: int = 0
-    """Intervals since then that the last check has seen the end of."""
+    """Whole intervals since then that the last check covered."""
     failed: int = 0
     requests: int = 0
-    """That the canary had before this weight."""
+    """Requests that the canary had before this weight."""
     stable_revision: str = ""
     canary_revision: str = ""
     reasons: tuple[str, ...] = ()
-    """Of the last check, or of the end."""
+    """Why the last check came out as it did, or why the rollout ended."""
     owner: str = ""
-    """The pipeline run that began it; empty where a person did."""
+    """The pipeline run that started it; empty where a person did."""
     canary_predictor: str = ""
-    """Standard: the canary's name in the spec; empty for `v` and the version's."""
+    """Standard: the canary predictor's name in the spec; empty for `v` and the version's name."""
     stable_predictor: str = ""
-    """Standard: the stable version's, empty where it has none."""
+    """Standard: the stable predictor's name in the spec, empty where it has none."""
     running: int = 0
-    """Standard: pods that the stable version had at the start and keeps; 0 in a record that says nothing of them."""
+    """Standard: pods that the stable version had at the start and keeps; 0 in records of earlier releases."""
     min_replicas: int | None = None
     max_replicas: int | None = None
-    """Standard: what the spec said before; it says so again at the end."""
+    """Standard: the spec's replicas before the rollout, which it gets back at the end."""
 
     @property
     def predictor_name(self) -> str:
@@ -145,16 +145,16 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was found out for the next step."""
+class Observation:
+    """What was read from the cluster, and concluded from it, for the next step."""
 
     service: Service
     now: float
-    deployed: Deployed = field(default_factory=Deployed)
-    """Standard: what KServe has made of it."""
+    workloads: Workloads = field(default_factory=Workloads)
+    """Standard: the service's Deployments and traffic."""
     verdict: Verdict | None = None
     """None where no check is due."""
-    blind: str = ""
-    """Why a check that is due could not be made."""
+    missing_evidence: str = ""
+    """Why a check that was due could not be made; empty where it was made, or none was due."""
     objection: str = ""
-    """What speaks against giving the canary any traffic."""
+    """Why the canary must not get any traffic, by the golden texts; empty where nothing speaks against it."""

@@ -1,65 +1,71 @@
-"""Which bundle lies at an address: its name there, checked against what it holds where it can be read from here."""
+"""Versions by their bundles' addresses, the names of their predictors, and a check of the stored bundle."""
 
 import hashlib
 import json
 import re
 
-from components.platform.storage import names_under, read_text
 from components.rollout.inference_service import Service, address
-from components.rollout.state import Version
+from components.rollout.state import ModelVersion
 from predictor.errors import InputError
-from predictor.model.bundle import SPEC_FILE, is_part
 
 _NAME = re.compile(r"[0-9a-f]{12}")
 _LABEL = 63
-"""Characters of a label, in DNS and in Kubernetes."""
+"""The most characters of a label, in DNS and in Kubernetes."""
 _SHORTEST = 5
-# Only KServe's storage initializer, or the pod itself, can read these.
-_INSIDE = ("pvc", "oci", "oci+native", "oci+fetch")
+# Schemes that only KServe's storage initializer, or the pod itself, can read.
+_ONLY_IN_CLUSTER = ("pvc", "oci", "oci+native", "oci+fetch")
 
 
-def version_at(uri: str) -> Version:
-    """Return the version at an address, going by its last part: bundles are stored under their digest."""
+def version_at(uri: str) -> ModelVersion:
+    """Return the version at an address. Its last part is the version's name: bundles are stored under their digest.
+
+    Raises:
+        InputError: the last part is not a digest.
+    """
     name = address(uri).rpartition("/")[2]
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{uri} does not end in the twelve digits of a bundle's digest, which name a version: give the address "
             "that the register step printed as bundle_uri"
         )
-    return Version(name, address(uri))
+    return ModelVersion(name, address(uri))
 
 
-def predictor_name(service: Service, namespace: str, version: Version) -> str:
-    """Return what a canary is called in a Standard service's spec: v and as much of its version as there is room for.
+def predictor_name(service: Service, namespace: str, version: ModelVersion) -> str:
+    """Return a canary's name in a Standard service's spec: "v" and as much of its version's name as fits.
 
-    KServe makes a host's label of the name, and fails without a word in the status where that gets too long.
+    KServe puts the name into a label of a host name. If that gets too long, KServe fails without a word in the status.
 
     Raises:
-        InputError: there is no room.
+        InputError: the service's name leaves too few characters.
     """
     host = str((service.document.get("status") or {}).get("url") or "").partition("://")[2]
-    apart = host.partition(".")[0] == service.name  # the domain template keeps the namespace out of the label
-    label = len(f"{service.name}--predictor") + (0 if apart else len(f"-{namespace}"))
-    # The pods' label app is isvc. and the Deployment's name.
+    without_namespace = host.partition(".")[0] == service.name  # KServe's domain template may say so
+    label = len(f"{service.name}--predictor") + (0 if without_namespace else len(f"-{namespace}"))
+    # The pods have a label `app`, which is "isvc." and the Deployment's name.
     room = min(_LABEL - label, _LABEL - len(f"isvc.{service.name}--predictor"))
     if room < _SHORTEST:
         raise InputError(
             f"inferenceservice {service.name} in namespace {namespace} cannot have a canary: KServe calls it "
-            f"{service.name}-...-predictor{'' if apart else f'-{namespace}'}, which leaves {max(room, 0)} of {_LABEL} "
-            f"characters for its own name, and {_SHORTEST} are needed: serve it under a shorter name"
+            f"{service.name}-...-predictor{'' if without_namespace else f'-{namespace}'}, which leaves {max(room, 0)} "
+            f"of {_LABEL} characters for its own name, and {_SHORTEST} are needed: serve it under a shorter name"
         )
     return f"v{version.name}"[:room]
 
 
-def check_bundle(version: Version) -> None:
-    """Refuse an address that holds no bundle, or another than its name says, before a pod waits for it.
+def check_bundle(version: ModelVersion) -> None:
+    """Check that the bundle with the version's digest is at its address, before a pod tries to load it.
 
     Raises:
-        InputError: it is gone, changed, or cannot be read for want of a driver or a key.
+        InputError: it is gone or changed, or cannot be read because a driver or credentials are missing.
     """
     scheme = version.uri.partition("://")[0]
-    if scheme in _INSIDE:
+    if scheme in _ONLY_IN_CLUSTER:
         return
+    # These load fsspec and numpy, which `status` and `history` do not need.
+    from components.platform.storage import names_under, read_text
+    from predictor.model.bundle import SPEC_FILE, is_part
+
     content = read_text(f"{version.uri}/{SPEC_FILE}")
     if not content:
         raise InputError(f"there is no bundle at {version.uri}: give the address of one, or store it again")

@@ -1,4 +1,4 @@
-"""What KServe has made of a Standard service so far: its Deployments, and the traffic that its HTTPRoutes tell."""
+"""The Deployments that KServe has made for a Standard service, and the traffic that its HTTPRoutes give them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,51 +18,51 @@ class Workload:
     """A Deployment."""
 
     pods: int
-    """That it is to have."""
+    """Pods that it is to have."""
     available: int
-    """That can serve."""
+    """Pods that can serve."""
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """What stands of a service during a rollout."""
+class Workloads:
+    """A service's Deployments and traffic during a rollout."""
 
     stable: Workload | None = None
     canary: Workload | None = None
-    share: int | None = None
-    """Percent of the traffic that the gateway gives the canary; None where that cannot be said now.
+    canary_share: int | None = None
+    """Percent of the traffic that the gateway gives the canary; None while the gateway has not followed a change.
 
-    The status of the InferenceService cannot say it: KServe copies the percent of its spec there, also while it leaves
-    the HTTPRoutes as they are because the stable version is not available.
+    It is read from the HTTPRoutes. The InferenceService's status has the percent of its spec even while KServe leaves
+    the HTTPRoutes unchanged because the stable version is not available.
     """
 
     @property
     def canary_ready(self) -> bool:
-        """Whether the canary can serve, as KServe counts it: by one pod."""
+        """Whether the canary can serve: for KServe, whether one of its pods can."""
         return self.canary is not None and self.canary.available > 0
 
 
 def deployment_name(service: str, predictor: str) -> str:
-    """Return what KServe calls the Deployment and the Service of a predictor, which may have no name of its own."""
+    """Return the name of a predictor's Deployment and Service; the predictor's own name may be empty."""
     return f"{service}-{predictor}-predictor" if predictor else f"{service}-predictor"
 
 
-def deployed(cluster: Cluster, service: Service, stable: str, canary: str) -> Deployed:
-    """Look what stands of a Standard service.
+def read_workloads(cluster: Cluster, service: Service, stable: str, canary: str) -> Workloads:
+    """Read the Deployments and traffic of a Standard service.
 
     Args:
-        cluster: where.
-        service: whose.
-        stable: name of the stable version's predictor in the spec, or empty.
-        canary: the canary's.
+        cluster: where the service is.
+        service: the service.
+        stable: name of the stable predictor in the spec, or empty.
+        canary: name of the canary predictor.
 
     Raises:
-        InputError: it may not be read.
+        InputError: the account may not read them.
         Unavailable: the API server does not answer.
     """
     backend = deployment_name(service.name, canary)
     shares = {_share(rule, backend) for route in _routes(cluster, service) for rule in _rules(route)}
-    return Deployed(
+    return Workloads(
         workload(cluster, deployment_name(service.name, stable)),
         workload(cluster, backend),
         next(iter(shares)) if len(shares) == 1 else None if shares else 0,
@@ -70,7 +70,7 @@ def deployed(cluster: Cluster, service: Service, stable: str, canary: str) -> De
 
 
 def workload(cluster: Cluster, name: str) -> Workload | None:
-    """Return what a Deployment has and is to have; None where there is none."""
+    """Return the pods of a Deployment; None where there is none."""
     try:
         with explained(cluster, f"deployment {name}", "deployments"):
             found = client.AppsV1Api(cluster.api.api_client).read_namespaced_deployment(
@@ -82,10 +82,10 @@ def workload(cluster: Cluster, name: str) -> Workload | None:
 
 
 def check_gateway(cluster: Cluster, service: Service) -> None:
-    """Refuse a Standard service that has no HTTPRoute: its canary would run and get no traffic, without a word.
+    """Check that a Standard service has an HTTPRoute; without one KServe silently gives a canary no traffic.
 
     Raises:
-        InputError: there is none, or it may not be read.
+        InputError: there is none, or the account may not read it.
     """
     if not any(True for _ in _routes(cluster, service)):
         raise InputError(
@@ -95,7 +95,7 @@ def check_gateway(cluster: Cluster, service: Service) -> None:
 
 
 def why_not_ready(cluster: Cluster, service: Service, predictor: str) -> str:
-    """Return what keeps a Standard predictor's pods from running, as far as they say; empty where they do not."""
+    """Return why a Standard predictor's pods do not run, from their status; empty where it does not say."""
     label = f"app=isvc.{deployment_name(service.name, predictor)}"
     with explained(cluster, f"pods of {service.name}", "pods"):
         pods = client.CoreV1Api(cluster.api.api_client).list_namespaced_pod(
@@ -103,14 +103,14 @@ def why_not_ready(cluster: Cluster, service: Service, predictor: str) -> str:
         )
     for pod in pods.items:
         for container in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):
-            told = container.state.waiting or container.state.terminated
-            if told and told.reason not in (None, "PodInitializing", "ContainerCreating", "Completed"):
-                return f"{container.name}: {' '.join((told.reason, *(told.message or '').split()))[:200]}"
+            state = container.state.waiting or container.state.terminated
+            if state and state.reason not in (None, "PodInitializing", "ContainerCreating", "Completed"):
+                return f"{container.name}: {' '.join((state.reason, *(state.message or '').split()))[:200]}"
     return ""
 
 
 def _routes(cluster: Cluster, service: Service) -> Iterator[Mapping[str, Any]]:
-    """Return the two routes that KServe makes: for the service's own host, and for its predictor's."""
+    """Yield the two routes that KServe makes: one for the service's host, and one for its predictor's."""
     group, version, plural = _GATEWAY
     for name in (service.name, deployment_name(service.name, "")):
         try:
@@ -123,7 +123,7 @@ def _routes(cluster: Cluster, service: Service) -> Iterator[Mapping[str, Any]]:
 
 
 def _rules(route: Mapping[str, Any]) -> list[Mapping[str, Any] | None]:
-    """Return a route's rules; None for one whose gateway does not follow it yet."""
+    """Return a route's rules; one None where the gateway has not followed its last change."""
     generation = route["metadata"].get("generation", 0)
     for parent in (route.get("status") or {}).get("parents") or []:
         for condition in parent.get("conditions") or []:

@@ -66,13 +66,13 @@ def start(
       pigeonhole rollout start news --bundle s3://models/news/0123456789ab
     """
     from components.platform.kubernetes import connect
-    from components.rollout import controller as conduct
+    from components.rollout import controller
     from components.rollout.state import Settings
     from pipelines.cli.rollout_view import facts
 
     with _on_stderr():
         settings = Settings(interval, step_weight, max_weight, threshold, min_requests, deadline)
-        record = conduct.start(connect(namespace), name, bundle, settings)
+        record = controller.start(connect(namespace), name, bundle, settings)
     assert record.rollout is not None
     show(facts(record.rollout), format_)
 
@@ -150,15 +150,16 @@ def judge(
       pigeonhole rollout judge news --prometheus http://localhost:9090 --golden golden.txt
     """
     from components.platform.kubernetes import connect
-    from components.rollout.controller import Evidence, conduct
+    from components.rollout.controller import run_to_end
     from components.rollout.golden import Golden
     from components.rollout.judging.evidence import Prometheus, selector_of
+    from components.rollout.observer import Evidence
 
     asked = Golden(_texts(golden), disagreement, stable_url, canary_url) if golden else None
     with _on_stderr():
         cluster = connect(namespace)
         evidence = Evidence(Prometheus(prometheus, selector or selector_of(cluster.namespace, name)), asked)
-        end = conduct(cluster, name, evidence)
+        end = run_to_end(cluster, name, evidence)
         if mlflow_tracking_uri:
             import mlflow
 

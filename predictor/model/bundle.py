@@ -16,7 +16,7 @@ from predictor.errors import InputError
 from predictor.model.reference import Reference
 from predictor.model.text import Cleaning
 
-# Raised whenever the same fields come to mean something else: how texts are cleaned is part of what a model learnt.
+# To be raised whenever the same fields get another meaning, as when texts are cleaned differently.
 SCHEMA_VERSION = 2
 SPEC_FILE = "serving.json"
 
@@ -52,14 +52,14 @@ class ServingSpec(BaseModel):
 
 
 class _Version(BaseModel):
-    """What can be read of a `serving.json` of any release."""
+    """The part of `serving.json` that every release can read."""
 
     schema_version: int
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was found whole."""
+    """A bundle whose files were checked."""
 
     path: Path
     spec: ServingSpec
@@ -70,7 +70,7 @@ class Bundle:
         """Read a bundle and check every file against `serving.json`.
 
         Raises:
-            InputError: the folder is no bundle, is of another schema version, or was changed after it was sealed.
+            InputError: the folder is not a bundle, has another schema version, or was changed after it was sealed.
         """
         file = path / SPEC_FILE
         if not file.is_file():
@@ -109,8 +109,8 @@ def _read_spec(file: Path, raw: bytes) -> ServingSpec:
 def is_part(name: str) -> bool:
     """Whether `serving.json` has to list a file of this name, relative to the bundle.
 
-    Itself it does not list. What a storage or a mount adds under a name with a dot in front (`..data` of a ConfigMap,
-    `.DS_Store`) is no part of a bundle, and `lost+found` of a volume is none: nothing reads them.
+    It does not list itself. Files that a storage or a mount adds under a name that begins with a dot (`..data` of a
+    ConfigMap, `.DS_Store`), and `lost+found` of a volume, are not part of a bundle: nothing reads them.
     """
     first, *_ = parts = name.split("/")
     return name != SPEC_FILE and first != "lost+found" and not any(part.startswith(".") for part in parts)
@@ -153,8 +153,8 @@ def sha256_of(file: Path) -> str:
 def seal(folder: Path, spec: ServingSpec) -> Bundle:
     """Write `serving.json` over the files that are in the folder, and return the finished bundle.
 
-    The file is written last and renamed into place, so a folder with a `serving.json` is a whole bundle. What `spec`
-    says of `files` is replaced by what is there.
+    The file is written last and renamed into place, so a folder with a `serving.json` is a complete bundle. The `files`
+    of `spec` are replaced by those in the folder.
     """
     for part in (folder, *folder.rglob("*")):
         part.chmod(0o755 if part.is_dir() else 0o644)  # the server runs as another user than the trainer

@@ -1,4 +1,4 @@
-"""A bundle that answers: the code path that evaluation measures and the server serves."""
+"""A classifier from a bundle: the code path that evaluation measures and the server serves."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from predictor.model.bundle import Bundle, Precision
 from predictor.model.engine import Engine, Logits, load_engine
 from predictor.model.text import Encoder
 
-# Texts a model call: the best of 1 to 32 measured for int8 MiniLM on one core; more only adds padding.
+# Texts in a model call: the fastest of 1 to 32 for int8 MiniLM on one core; more only add padding.
 BATCH = 8
 
 
@@ -30,9 +30,16 @@ def run_sorted(
     pool: ThreadPoolExecutor,
     done: Callable[[int], None] | None = None,
 ) -> Logits:
-    """Run texts of mixed lengths through the engine in batches of like length, on all its lanes.
+    """Run texts of mixed lengths through the engine in batches of similar length, on all its lanes.
 
-    `done` is told after each batch how many texts are finished. Returns logits (texts, labels) in the order given.
+    Args:
+        engine: the engine.
+        ids: token ids of each text.
+        pool: at least as many threads as the engine has lanes.
+        done: called after each batch with the number of finished texts.
+
+    Returns:
+        Logits of shape (texts, labels), in the order of `ids`.
     """
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
@@ -53,7 +60,7 @@ def run_sorted(
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one text; `probabilities` are in the order of the bundle's labels."""
+    """The answer for one text; `probabilities` are in the order of the bundle's labels."""
 
     label: str
     confidence: float
@@ -61,14 +68,14 @@ class Answer:
 
 
 class Classifier:
-    """Answers for texts with one bundle.
+    """Classifies texts with one bundle.
 
     Args:
         path: the bundle's folder.
         precision: an engine other than the one the bundle chose.
 
     Raises:
-        InputError: the folder is no bundle this release can read.
+        InputError: the folder is not a bundle that this release can read.
     """
 
     def __init__(self, path: Path, precision: Precision | None = None) -> None:
@@ -79,7 +86,7 @@ class Classifier:
         self._engine = load_engine(self.bundle, self.precision)
         self.lanes = self._engine.lanes
         self.about = "" if self.precision == "fp32" else self._engine.about
-        """What computes, in words, where there is a choice."""
+        """What computes, in words; empty where there is only one way."""
         self._pool = ThreadPoolExecutor(self._engine.lanes, thread_name_prefix="engine")
 
     def probabilities(self, texts: Sequence[str], done: Callable[[int], None] | None = None) -> NDArray[np.float32]:
@@ -94,7 +101,7 @@ class Classifier:
         return softmax(self._engine(ids), self.bundle.spec.temperature)
 
     def classify(self, texts: Sequence[str]) -> list[Answer]:
-        """Answer for each text, in order."""
+        """Return the answer for each text, in order."""
         rows = self.probabilities(texts)
         best = rows.argmax(axis=1)
         return [

@@ -28,7 +28,7 @@ class Engine(Protocol):
 
 
 def available_cpus() -> int:
-    """Count the CPUs this process may use: its affinity, cut by the cgroup quota a container runs under."""
+    """Return how many CPUs this process may use, by its affinity and the quota of its cgroup."""
     cpus = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -50,7 +50,8 @@ def pad(ids: Sequence[Sequence[int]], pad_token_id: int) -> tuple[NDArray[np.int
     return tokens, mask
 
 
-# Adding and normalising in one kernel is slower than in two: without it int8 was 1.4 times as fast, fp32 1.2 times.
+# Addition and normalisation in one kernel are slower than in two: without it int8 was 1.4 times as fast, fp32 1.2
+# times.
 _HARMFUL = ["SkipLayerNormFusion"]
 
 
@@ -61,7 +62,7 @@ class OnnxEngine:
         model: an ONNX file.
         pad_token_id: what a batch is padded with.
         lanes: sessions.
-        kernel: what multiplies 8-bit integers; None for the best one here.
+        kernel: the kernel that multiplies 8-bit integers; None for the best one on this CPU.
     """
 
     def __init__(self, model: Path, pad_token_id: int, lanes: int, kernel: Kernel | None = None) -> None:
@@ -74,12 +75,12 @@ class OnnxEngine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.enable_mem_pattern = False  # it keeps a plan for every shape ever seen, and shapes are without number
+        options.enable_mem_pattern = False  # it keeps a plan for each shape, and shapes are countless
         for name, value in kernel.settings.items():
             options.add_session_config_entry(name, value)
         self.lanes = lanes
         self._pad_token_id = pad_token_id
-        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # who ran last has its weights in the cache
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()  # the last one has its weights in the CPU's cache
         for _ in range(lanes):
             self._idle.put(
                 onnxruntime.InferenceSession(
@@ -129,7 +130,7 @@ def load_engine(bundle: Bundle, precision: Precision) -> Engine:
     """Start the engine for a bundle.
 
     Raises:
-        InputError: the bundle has no such precision, or what runs it is not installed.
+        InputError: the bundle has no such precision, or a package that it needs is not installed.
     """
     if MODEL_FILES[precision] not in bundle.spec.files:
         raise InputError(f"{bundle.path} has no {MODEL_FILES[precision]}: choose a precision that it has")

@@ -1,8 +1,8 @@
-"""Which kernel multiplies 8-bit integers, found out by a product that tells them apart.
+"""Which kernel multiplies 8-bit integers, chosen by a product that only exact kernels get right.
 
-ONNX Runtime's usual kernel for x86 without VNNI adds two products up in 16 bits, and clips the sum. It has a slower one
-that does not, which it takes everywhere when asked to, also where VNNI makes the usual one exact and twice as fast. So
-the usual one is asked first, instead of the CPU for its name.
+ONNX Runtime's usual kernel for x86 without VNNI adds two products in 16 bits, and clips the sum. A slower kernel does
+not; a session can be set to use it, but then does so even where VNNI makes the usual one exact and twice as fast. So
+the usual kernel is tried first, which is more reliable than the name of the CPU.
 """
 
 import base64
@@ -12,24 +12,25 @@ from functools import cache
 
 import numpy as np
 
-# An ONNX graph `sums = rows @ weight`, uint8 (n, 64) by int8 (64, 16), of the operator that the int8 models multiply
-# with; the columns of the weight are 127 and -128 by turns. A test makes it again.
+# An ONNX graph `sums = rows @ weight`, uint8 (n, 64) by int8 (64, 16), with the operator of the int8 models; the
+# columns of the weight are 127 and -128 alternately. A test builds it again and compares.
 PROBE = (
     "eNrj4LBay8UVzMVSlF9ezMVWnpqZnlHCxZyfl8rFVpycmJNazMVSlVqUz8UKIouFWIpLc4uVRHwTS3xLczzzSlLTU4tC8t1y8hNL"
     "rHiT83P1cjOTgery00qEWAuK8pNStSZycDhwCAgwO0EN92rgqG8YhaNwFI5UqMUrwOgEKmO8WBgYGuy1/IDlA6MTtLzxcgCJUYK1"
     "uAWYnMCllhcjg5YsuPCBFF9eAgxoIEocUvQJ8XPxcjAJcXIxCzHmcTFxOCQBJUBlHViCESEh4MTCxSAg6CTIhVrcCTACAFBcSAE="
 )
-# The kernels differ by the number of rows.
+# Numbers of rows, since these use different kernels.
 _ROWS = (1, 2, 8)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a session is asked for, and why."""
+    """The settings that select a kernel."""
 
     settings: dict[str, str]
     """Configuration entries of the session."""
     about: str
+    """Which kernel it is, and why, in words."""
 
 
 def choose_kernel(usual_is_exact: bool) -> Kernel:
@@ -41,12 +42,12 @@ def choose_kernel(usual_is_exact: bool) -> Kernel:
 
 @cache
 def kernel_here() -> Kernel:
-    """Choose for the CPU of this process; it takes some milliseconds, once."""
+    """Return the kernel for the CPU of this process; the first call takes some milliseconds."""
     return choose_kernel(is_exact(Kernel({}, "")))
 
 
 def is_exact(kernel: Kernel) -> bool:
-    """Whether the greatest sums there are come out right with a kernel."""
+    """Whether a kernel gets the greatest possible sums right."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

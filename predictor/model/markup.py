@@ -1,17 +1,17 @@
-"""What is HTML in a text, and what merely stands in angle brackets: <PERSON>, List<String>, 1 < 2.
+"""Removes HTML from texts, and keeps other uses of angle brackets: <PERSON>, List<String>, 1 < 2.
 
 Every pattern stops at the next "<", so the time is linear in the length of the text.
 """
 
 import re
 
-# Elements that are written bare, in any case, closed or not, and are hardly ever anything else.
+# Elements that are often written without attributes, in any case, closed or not, and hardly ever mean anything else.
 _USUAL = (
     "a b big blockquote body br center div em font h1 h2 h3 h4 h5 h6 head hr html i img li nobr ol p pre s small span "
     "strike strong sub sup table tbody td tfoot th thead tr tt u ul wbr"
 )
-# The other elements of the HTML standard, its obsolete ones, and the roots of SVG and MathML. Many are words that
-# placeholders and types have too ("<TIME>", "List<Object>").
+# The other elements of the HTML standard, its obsolete ones, and the roots of SVG and MathML. Many are also names of
+# placeholders and types ("<TIME>", "List<Object>").
 _OTHERS = (
     "abbr acronym address applet area article aside audio base basefont bdi bdo bgsound blink button canvas caption "
     "cite code col colgroup data datalist dd del details dfn dialog dir dl dt embed fieldset figcaption figure footer "
@@ -21,11 +21,11 @@ _OTHERS = (
     "summary svg template textarea time title track var video xmp"
 )
 _USUAL_NAMES, _OTHER_NAMES = frozenset(_USUAL.split()), frozenset(_OTHERS.split())
-# Attributes that have no value. Other words behind a name are no attributes where there is no "=": "a <b and c> d".
+# Attributes without a value. Other words after a name are not attributes unless there is an "=": "a <b and c> d".
 _FLAGS = frozenset(("", "compact", "noshade", "nowrap", "reversed"))
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:[\s/][^<>]*)?)>|<(?:!doctype|!DOCTYPE|\?xml)[^<>]*>")
 _CLOSED = re.compile(r"</([a-zA-Z]+)\s*>")
-# What a browser does not show.
+# Starts of what a browser does not show.
 _HIDDEN = re.compile(r"<(!--|(?:script|style|svg)(?=[\s/>]))", re.IGNORECASE)
 _END = {
     "!--": re.compile("-->"),
@@ -36,13 +36,13 @@ _END = {
 def without_markup(text: str) -> str:
     """Return the text with a space for each tag, comment, script, style sheet and drawing.
 
-    A tag is what HTML knows: one of the usual elements, or another one that has an attribute, closes itself, or is
-    closed somewhere in the text. What else stands in angle brackets is the writer's.
+    A tag is one of the usual elements, or another HTML element that has an attribute, closes itself, or is closed
+    somewhere in the text. Everything else in angle brackets is kept.
     """
     text = _without_hidden(text)
     closed = {name.lower() for name in _CLOSED.findall(text)}
 
-    def shown(tag: re.Match[str]) -> str:
+    def replacement(tag: re.Match[str]) -> str:
         end, name, rest = tag.groups()
         if name is None:
             return " "
@@ -55,11 +55,11 @@ def without_markup(text: str) -> str:
             markup = name in _OTHER_NAMES and (name in closed or rest.endswith("/"))
         return " " if markup else tag[0]
 
-    return _TAG.sub(shown, text)
+    return _TAG.sub(replacement, text)
 
 
 def _without_hidden(text: str) -> str:
-    """Drop what a browser does not show; where it is never closed, it may be the text that follows."""
+    """Drop what a browser does not show, unless it is never closed: then it may be text."""
     kept: list[str] = []
     unclosed: set[str] = set()
     at = 0

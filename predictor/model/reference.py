@@ -1,4 +1,4 @@
-"""How a model answered where it was trained: what later traffic is compared with, counted as Prometheus counts it."""
+"""How a model answered on its validation split, in buckets like Prometheus's: later traffic is compared with it."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
 CONFIDENCE_EDGES = [n / 20 for n in range(1, 21)]
-"""Of the 20 buckets of confidence, in the reference and in the metrics."""
+"""Upper edges of the 20 buckets of confidence, in the reference and in the metrics."""
 
 
 class Reference(BaseModel):
     """How the model answered on the validation split.
 
-    Histograms hold a count for each edge, of what lies above the edge before and not above this one, as a bucket of
-    Prometheus does; the last count is of what lies above all edges.
+    A histogram has a count for each edge: of the values above the edge before and not above this one. The last count is
+    of the values above all edges.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +40,7 @@ def reference_of(rows: NDArray[np.float32], lengths: Sequence[int], labels: Sequ
 
 
 def bucket_counts(values: ArrayLike, edges: Sequence[float]) -> list[int]:
-    """Count values by the first edge that is not below them, and those above all edges last."""
+    """Return the count of values for each edge, and last of those above all edges."""
     places = np.searchsorted(edges, np.asarray(values, dtype=np.float64), side="left")
     counts: list[int] = np.bincount(places, minlength=len(edges) + 1).tolist()
     return counts

@@ -1,4 +1,4 @@
-"""Text to token ids, the same way in training, evaluation and serving."""
+"""Cleans and tokenises texts, the same way in training, evaluation and serving."""
 
 import html
 import re
@@ -12,25 +12,24 @@ from tokenizers import Tokenizer
 from predictor.errors import InputError
 from predictor.model.markup import without_markup
 
-# A clean text may be cut before it is tokenised: no language puts fewer than max_length tokens into this many
-# characters a token.
+# A clean text is cut to this many characters for each token before it is tokenised: no language needs more.
 CHARS_PER_TOKEN = 64
-# Characters of a text that are looked at: more than a large web page has, and no step over so many keeps other threads
-# waiting for much over a millisecond.
+# The most characters of a text that are read: more than a large web page has, and few enough that no step of the
+# cleaning blocks other threads for much more than a millisecond.
 MOST_CHARS = 262_144
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 _AMPERSAND = re.compile(r"&(?:amp;)+")
-# News feeds lose the ampersand of an entity: "#39;" is an apostrophe even after a letter, and of numbers only those of
-# punctuation are taken for one ("#7;" is a rank). "lt;" after a letter is the end of a word.
+# News feeds lose the ampersand of entities. "#39;" is an apostrophe even after a letter; other numbers are entities
+# only if they are punctuation ("#7;" is a rank). "lt;" after a letter is the end of a word.
 _ENTITY = re.compile(
     r"&(#[0-9]{1,7}|#x[0-9a-fA-F]{1,6}|quot|apos|lt|gt|amp|nbsp);"
     r"|(#(?:3[3-9]|4[0-7]|9[1-6]|1[45][0-9]|8[0-9]{3})|quot|apos|nbsp|(?<![^\W_])(?:lt|gt|amp));"
 )
 _ESCAPED = re.compile(r"\\([$#&%_'\"])")
-# No letter, digit or ASCII: every mark that Unicode sorts behind its letter is among these.
+# Runs of characters that are no letters, digits or ASCII: all combining marks are among them.
 _MARKS = re.compile(r"[^\w\x00-\x7f]{32}")
-# Whatever is no white space and not of those characters that Unicode says to show as nothing.
+# A character that is visible: neither white space nor one that Unicode says to show as nothing.
 _VISIBLE = re.compile(
     "[^\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -38,14 +37,14 @@ _VISIBLE = re.compile(
 
 
 class Cleaning(BaseModel):
-    """What is repaired in a text before it is tokenised; part of the bundle, so serving repeats it exactly."""
+    """How texts are cleaned before they are tokenised; part of the bundle, so that serving does the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     markup: bool = True
     """Repair broken HTML entities and backslash escapes, and drop tags."""
     lowercase: bool = False
-    """Lower the case. Uncased backbones do that in their tokenizer; only the linear baseline needs it here."""
+    """Convert to lower case. Tokenizers of uncased backbones do that; only the linear baseline needs it here."""
 
 
 DEFAULT_CLEANING = Cleaning()
@@ -54,17 +53,17 @@ DEFAULT_CLEANING = Cleaning()
 def clean(text: str, options: Cleaning = DEFAULT_CLEANING, most: int = MOST_CHARS) -> str:
     """Return the text in Unicode NFC with markup repaired, control characters dropped and white space collapsed.
 
-    Linear in the length of the text. Words, case, digits and punctuation are kept: a pretrained tokenizer was
-    trained on them. Empty if nothing is left that can be seen.
+    The time is linear in the length of the text. Words, case, digits and punctuation are kept: a pretrained tokenizer
+    was trained on them. The result is empty if no visible character is left.
 
     Args:
-        text: as it was sent; its first `MOST_CHARS` characters are looked at.
+        text: the text as it was sent; only its first `MOST_CHARS` characters are read.
         options: what to repair.
-        most: characters to keep of the result.
+        most: the most characters of the result.
     """
     text = _without_control(text[:MOST_CHARS])
     if options.markup:
-        # Most texts have nothing to repair, and asking for a character is a tenth of searching for a pattern.
+        # Most texts have nothing to repair, and looking for a character takes a tenth of the time of a pattern.
         if "&" in text:
             text = _AMPERSAND.sub("&", text)
         if ";" in text:
@@ -88,8 +87,8 @@ def _without_control(text: str) -> str:
 def _composed(text: str) -> str:
     """Return the text in NFC.
 
-    Composing sorts the marks behind a letter in the square of their number, so a run of them is broken up as Unicode's
-    stream-safe format does it (UAX #15, section 13), with U+034F.
+    Composing takes time quadratic in the number of combining marks after a letter, so long runs of marks are broken up
+    with U+034F, as in Unicode's stream-safe format (UAX #15, section 13).
     """
     if text.isascii():
         return text
@@ -104,9 +103,9 @@ class Encoder:
     """Cleans and tokenises texts with a `tokenizer.json`.
 
     Args:
-        folder: where `tokenizer.json` lies.
-        max_length: the most token ids a text may have, special tokens included; longer texts are cut at the end.
-        cleaning: what to repair first.
+        folder: the folder with `tokenizer.json`.
+        max_length: the most token ids of a text, special tokens included; longer texts are cut at the end.
+        cleaning: how texts are cleaned first.
 
     Raises:
         InputError: the folder has no readable `tokenizer.json`.
@@ -127,7 +126,7 @@ class Encoder:
         self.max_length = max_length
 
     def clean(self, texts: Iterable[str]) -> list[str]:
-        """Clean each text, and cut what is too long to be read to its end."""
+        """Clean each text, and cut it to the length that can matter."""
         return [clean(text, self.cleaning, self._max_chars) for text in texts]
 
     def encode(self, cleaned: Sequence[str]) -> list[list[int]]:

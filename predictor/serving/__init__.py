@@ -1,1 +1,1 @@
-"""Serving a bundle: the queue, the batches, the protocols."""
+"""Serving a bundle: queue and batches, scheduler, KServe model, HTTP and gRPC servers."""

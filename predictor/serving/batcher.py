@@ -1,8 +1,8 @@
 """Which texts run next: a bounded queue in front of the engine's lanes.
 
-All of it is touched on the event loop alone, so there are no locks; only the engine runs in threads. A batch leaves as
-soon as a lane is free, with whatever waits by then, so there is no timer either: a lone text starts at once, and the
-busier the server, the better sorted its batches.
+All of this runs on the event loop, so there are no locks; only the engine runs in threads. A batch starts as soon as a
+lane is free, with the texts that wait by then, so there is no timer: a single text starts at once, and the busier the
+server, the closer in length are the texts of a batch.
 """
 
 import asyncio
@@ -19,106 +19,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.errors import Draining, InternalError, Overloaded, TooLarge
-from predictor.serving.queue import Ids, Line, Text
+from predictor.serving.call import Call, Ids, QueuedText, Row
+from predictor.serving.queue import Queue
 
-Row = NDArray[np.float32]
-"""What is said of one text."""
 Run = Callable[[Sequence[Ids]], NDArray[np.float32]]
-"""Answers a batch, a row for each text; called in a thread, in as many at once as there are lanes."""
-Ran = tuple[list[Row | Exception], float, float]
-"""The answers of a batch, when it began to run, and for how many seconds it ran."""
+"""Runs a batch and returns a row for each text; called in as many threads at once as there are lanes."""
+BatchResult = tuple[list[Row | Exception], float, float]
+"""The answers of a batch, when it started, and how many seconds it ran."""
 
-# The texts of a request beyond its first batch have a claim on one batch in four: a request of thousands neither
-# starves nor makes those wait who ask for one text.
+# Beyond its first batch, a request has a claim on one batch in four: a request with thousands of texts does not starve,
+# and does not make requests with a single text wait.
 _BULK_STEP = 4
-# A full batch is laid ready while the lanes run: the one that is done next need not wait for the event loop.
+# Full batches that are prepared while all lanes run, so that the next free lane does not wait for the event loop.
 _AHEAD = 1
 
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """What the queue and a batch may hold."""
+    """The bounds of the queue and of a batch."""
 
     queue: int
-    """Tokens that wait; beyond it callers are refused."""
+    """Tokens that may wait; further callers are refused."""
     batch: int
     """Tokens of a batch, padding included; a longer text runs alone."""
     texts: int
     """Texts of a batch."""
     padding: int
-    """Tokens of padding that cost as much as a call of the engine: a text that brings more with it runs elsewhere."""
+    """Tokens of padding that cost as much as a call of the engine: a text that adds more runs in another batch."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What was run, for whoever measures."""
+    """A batch that has run, for the metrics."""
 
     lengths: list[int]
     """Tokens of each text."""
     waited: list[float]
-    """Seconds each text stood in the queue."""
+    """Seconds that each text waited in the queue."""
     seconds: float
-    """In the engine."""
-
-
-class Call:
-    """One caller's texts."""
-
-    def __init__(self, size: int) -> None:
-        self.texts: list[Text] = []
-        self._size = self._left = size
-        self._rows: NDArray[np.float32] | None = None
-        self._repeated: tuple[list[int], list[int]] = ([], [])
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def answer(self, places: int | Sequence[int], row: Row) -> None:
-        """Fill in the row of one text, at each place where the caller has it."""
-        if self._rows is None:
-            self._rows = np.empty((self._size, len(row)), dtype=np.float32)
-        self._rows[places] = row
-        self._count(1 if isinstance(places, int) else len(places))
-
-    def repeat(self, place: int, first: int) -> None:
-        """Give the text at a place the answer of an equal one, which is asked for once."""
-        self._repeated[0].append(place)
-        self._repeated[1].append(first)
-        self._count(1)
-
-    def _count(self, answered: int) -> None:
-        self._left -= answered
-        if not self._left and not self._done.done():
-            self._done.set_result(None)
-
-    def fail(self, error: Exception) -> None:
-        """Give up on all texts."""
-        if not self._done.done():
-            self._done.set_exception(error)
-
-    async def rows(self) -> NDArray[np.float32]:
-        """Wait for the rows and return them in the caller's order, shape (texts, width of a row).
-
-        Raises:
-            InternalError: the engine cannot answer one of the texts.
-        """
-        await self._done
-        assert self._rows is not None
-        places, firsts = self._repeated
-        self._rows[places] = self._rows[firsts]
-        return self._rows
+    """Seconds in the engine."""
 
 
 class Batcher:
-    """Runs the texts of many callers in batches of like length.
+    """Runs the texts of many callers in batches of similar length.
 
-    The text whose turn it is leads a batch; those nearest to it in length fill it up. Turns count batches and are
-    handed out on arrival, so a text is run after a known number of batches whatever else arrives.
+    The text whose turn is next leads a batch, and the texts nearest in length join it. A turn is a number of batches
+    and is fixed on arrival, so a text runs after a bounded number of batches, whatever arrives later.
 
     Args:
         run: the engine.
-        lanes: batches that run at once.
+        lanes: how many batches run at once.
         budget: the bounds.
-        finished: told each answered text that has a key, before its callers are.
-        measure: told each batch that was run.
+        finished: called with the key and row of each answered text that has a key, before its callers get the row.
+        measure: called with each batch that has run.
     """
 
     def __init__(
@@ -137,50 +90,51 @@ class Batcher:
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="engine")
         self._numbers = itertools.count()
         self._batches = self._batches_out = 0
-        self._line = Line()
-        self._flights: dict[bytes, Text] = {}
+        self._queue = Queue()
+        self._in_flight: dict[bytes, QueuedText] = {}
         self._calls: set[Call] = set()
-        self._quiet = asyncio.Event()
+        self._no_calls = asyncio.Event()
         self._seconds_a_token = 0.0
         self.draining = False
 
     @property
     def waiting_texts(self) -> int:
         """Texts that no lane has taken yet."""
-        return len(self._line)
+        return len(self._queue)
 
     @property
     def waiting_tokens(self) -> int:
-        """Tokens of these texts."""
-        return self._line.tokens
+        """Tokens of the texts that no lane has taken yet."""
+        return self._queue.tokens
 
     @property
     def open_calls(self) -> int:
-        """Callers that were accepted and have not left."""
+        """Callers that were accepted and have not finished."""
         return len(self._calls)
 
     @contextmanager
     def call(self, size: int) -> Iterator[Call]:
-        """Accept a caller of so many texts; what still waits for it alone when it leaves is not run.
+        """Accept a caller with `size` texts. At its end, texts that still wait for it alone are dropped.
 
         Raises:
             TooLarge, Draining, Overloaded: the caller is refused.
         """
         if self.draining:
             raise Draining("the server is stopping: send the request again, another one will take it", 1)
-        self.admit(size)  # a text has one token at least
+        self.admit(size)  # a text has at least one token
         call = Call(size)
         self._calls.add(call)
         try:
             yield call
         finally:
-            self._leave(call)
+            self._end_call(call)
 
     def admit(self, tokens: int) -> None:
-        """Refuse what the queue has no room for.
+        """Check that the queue has room for more tokens.
 
         Raises:
-            TooLarge, Overloaded: it never has, or not now.
+            TooLarge: it never has.
+            Overloaded: it has none now.
         """
         if tokens > self._budget.queue:
             raise TooLarge(f"the request has over {self._budget.queue} tokens: send its texts in several requests")
@@ -189,45 +143,45 @@ class Batcher:
             raise Overloaded(f"the queue is full: send the request again in {seconds} s", seconds)
 
     def submit(self, call: Call, texts: Sequence[tuple[int, Ids, bytes | None]]) -> None:
-        """Queue more texts of a call: for each its place, its token ids and its key, None for none.
+        """Queue texts of a call, each given by its place, token ids and key, None for no key.
 
-        Texts with equal keys are run once while the first of them waits or runs.
+        A text whose key is that of a text that waits or runs shares its run.
 
         Raises:
-            TooLarge, Overloaded: there is no room for them; none was queued.
+            TooLarge, Overloaded: the queue has no room for them; none was queued.
         """
-        self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._flights))
+        self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._in_flight))
         now = perf_counter()
         fresh = []
         for count, (place, ids, key) in enumerate(texts, len(call.texts)):
             turn = self._batches + count // self._budget.texts * _BULK_STEP
-            text = self._flights.get(key) if key is not None else None
+            text = self._in_flight.get(key) if key is not None else None
             if text is None:
-                text = Text(ids, key, turn, next(self._numbers), now)
+                text = QueuedText(ids, key, turn, next(self._numbers), now)
                 if key is not None:
-                    self._flights[key] = text
+                    self._in_flight[key] = text
                 fresh.append(text)
-            elif text.waits and turn < text.turn:  # whoever wants it alone does not wait as one of thousands
-                self._line.remove([text])
+            elif text.waits and turn < text.turn:  # a single text does not wait as one of thousands
+                self._queue.remove([text])
                 text.turn = turn
-                self._line.add([text])
+                self._queue.add([text])
             text.callers.setdefault(call, []).append(place)
             call.texts.append(text)
-        self._line.add(fresh)
+        self._queue.add(fresh)
         self._dispatch()
 
     async def drain(self) -> None:
-        """Refuse new callers, and return when those that were accepted have left."""
+        """Refuse new callers, and return when the accepted ones have finished."""
         self.draining = True
         while self._calls:
-            self._quiet.clear()
-            await self._quiet.wait()
+            self._no_calls.clear()
+            await self._no_calls.wait()
 
     def close(self) -> None:
         """Let running batches end and stop the threads."""
         self._pool.shutdown()
 
-    def _leave(self, call: Call) -> None:
+    def _end_call(self, call: Call) -> None:
         self._calls.remove(call)
         unwanted = []
         for text in call.texts:
@@ -236,33 +190,33 @@ class Batcher:
                 text.waits = False
                 unwanted.append(text)
                 if text.key is not None:
-                    del self._flights[text.key]
-        self._line.remove(unwanted)
+                    del self._in_flight[text.key]
+        self._queue.remove(unwanted)
         call.texts.clear()
         if not self._calls:
-            self._quiet.set()
+            self._no_calls.set()
 
     def _dispatch(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._line:
-            # Shared out among the free lanes: two texts and two lanes are two batches, not one and an idle lane.
+        while self._queue:
+            # The waiting texts are divided among the free lanes: two texts on two lanes run as two batches.
             idle = self._lanes - self._batches_out
-            if idle <= 0 and (idle <= -_AHEAD or len(self._line) < self._budget.texts):
+            if idle <= 0 and (idle <= -_AHEAD or len(self._queue) < self._budget.texts):
                 break
-            most = min(self._budget.texts, math.ceil(len(self._line) / max(1, idle)))
-            texts = self._line.next_batch(most, self._budget.batch, self._budget.padding)
+            most = min(self._budget.texts, math.ceil(len(self._queue) / max(1, idle)))
+            texts = self._queue.next_batch(most, self._budget.batch, self._budget.padding)
             self._batches_out += 1
             self._batches += 1
             work = self._pool.submit(_timed, self._run, [text.ids for text in texts])
-            work.add_done_callback(partial(self._return, loop, texts))
+            work.add_done_callback(partial(self._hand_over, loop, texts))
 
-    def _return(self, loop: asyncio.AbstractEventLoop, texts: list[Text], work: "Future[Ran]") -> None:
-        """Bring answers from a lane's thread to the event loop."""
-        loop.call_soon_threadsafe(self._settle, texts, work.result())
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, texts: list[QueuedText], work: "Future[BatchResult]") -> None:
+        """Hand the answers of a batch from a lane's thread to the event loop."""
+        loop.call_soon_threadsafe(self._deliver, texts, work.result())
 
-    def _settle(self, texts: list[Text], ran: Ran) -> None:
-        """Hand out the answers of a batch, and put its lane to work again first."""
-        answers, started, seconds = ran
+    def _deliver(self, texts: list[QueuedText], result: BatchResult) -> None:
+        """Give the callers the answers of a batch; first of all start the lane's next batch."""
+        answers, started, seconds = result
         self._batches_out -= 1
         self._dispatch()
         lengths = [len(text.ids) for text in texts]
@@ -270,7 +224,7 @@ class Batcher:
         self._measure(Batch(lengths, [started - text.since for text in texts], seconds))
         for text, answer in zip(texts, answers, strict=True):
             if text.key is not None:
-                del self._flights[text.key]
+                del self._in_flight[text.key]
                 if not isinstance(answer, Exception):
                     self._finished(text.key, answer)
             for call, places in text.callers.items():
@@ -282,15 +236,15 @@ class Batcher:
                     call.answer(places, answer)
 
 
-def _timed(run: Run, batch: list[Ids]) -> Ran:
-    """Run a batch in a lane's thread and time it there: until the event loop hears of it, others may have run."""
+def _timed(run: Run, batch: list[Ids]) -> BatchResult:
+    """Run a batch in a lane's thread and time it there, since the event loop may get the answers late."""
     started = perf_counter()
     answers = _answers(run, batch)
     return answers, started, perf_counter() - started
 
 
 def _answers(run: Run, batch: list[Ids]) -> list[Row | Exception]:
-    """Run a batch in a lane's thread; where it fails, run its texts one by one, so that one bad text fails alone."""
+    """Run a batch in a lane's thread. If it fails, run its texts one by one, so that one bad text fails alone."""
     try:
         return list(run(batch))
     except Exception as error:

@@ -1,7 +1,7 @@
-"""gRPC calls that give back what they hold, and what a caller is told where there is no answer.
+"""A gRPC server with bounds on the memory and the time of its calls.
 
-grpc reads a message whole before it asks anybody, whatever number of them arrives. So here a message is read only when
-there is room for one, through grpc's interface for streams: on the wire a stream of one message is like a message.
+grpc reads any number of whole messages before it calls a handler. So each method is served as a stream here: a stream's
+handler decides when a message is read, and on the wire a stream of one message is the same as a single message.
 """
 
 import asyncio
@@ -9,73 +9,44 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from grpc import StatusCode
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from predictor.errors import BadRequest, EmptyTexts, Late, NotNow, Overloaded, Refusal
+from predictor.errors import BadRequest, Late, Overloaded
+from predictor.serving.grpc_errors import StatusInterceptor
 from predictor.serving.kserve_model import TextClassifier
+from predictor.serving.memory import ByteBudget
 from predictor.serving.scheduler import Limits
-from predictor.serving.wire.bounds import Held
 
 SERVICE = "inference.GRPCInferenceService"
 _INFER = f"/{SERVICE}/ModelInfer"
-# Messages that may be on their way at a time: health waits while so many are copied, which takes 7 ms each at 8 MB. And
-# seconds one may take: fewer where others wait for its place.
+# Messages that may arrive at a time. Health checks wait while they are copied, which takes 7 ms for each of 8 MB.
 _ARRIVING = 4
-# Bytes a second that one place takes: the next message starts when the time of the last one has passed. Far more texts
-# than can be classified, and the copies leave the event loop to others for most of the time.
+# Bytes a second for each of them: a place is free again only after the time that its message takes at this speed. It is
+# far more than can be classified, and leaves most of the event loop's time to others.
 _ARRIVAL_SPEED = 32 * 2**20
+# Seconds that a message may take to arrive, and how many if others wait for its place.
 _ARRIVAL_SECONDS = 30.0
 _WANTED_SECONDS = 0.25
-# Seconds a message waits for such a place.
+# Seconds that a message waits for a place.
 _PATIENCE = 5.0
-# The longest message that asks for anything but a classification: names, and nothing else.
+# The longest message of a call other than ModelInfer, which holds names only.
 _SMALL = 65_536
-# Milliseconds that a connection lives, and more of them for calls that are under way: what a caller does not read is
-# given back with its connection, there is no other way. Clients connect again by themselves.
+# Milliseconds after which a connection is closed, and the grace for its open calls. Answers that a caller does not read
+# are freed only with its connection. Clients reconnect by themselves.
 _CONNECTION_AGE = 120_000
 _CONNECTION_GRACE = 30_000
-_STATUS = {
-    400: StatusCode.INVALID_ARGUMENT,
-    404: StatusCode.NOT_FOUND,
-    408: StatusCode.DEADLINE_EXCEEDED,
-    413: StatusCode.INVALID_ARGUMENT,
-    429: StatusCode.RESOURCE_EXHAUSTED,
-    503: StatusCode.UNAVAILABLE,
-    504: StatusCode.DEADLINE_EXCEEDED,
-}
 
 
-class Refusals(ExceptionToStatusInterceptor):  # type: ignore[misc]
-    """Takes the place of KServe's interceptor, which knows none of our refusals, and goes on with the rest."""
-
-    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
-        """End a call.
-
-        Trailing metadata tell a program what it need not read in the sentence: `retry-after`, in seconds, is that of
-        HTTP; `empty-texts` are the numbers of the texts that are empty, with commas between them.
-        """
-        if isinstance(ex, Refusal):
-            more: tuple[tuple[str, str], ...] = ()
-            if isinstance(ex, NotNow):
-                more = (("retry-after", str(ex.retry_after)),)
-            elif isinstance(ex, EmptyTexts):
-                more = (("empty-texts", ",".join(map(str, ex.places))),)
-            await context.abort(_STATUS.get(ex.status, StatusCode.INTERNAL), str(ex), more)
-        await super().handle_exception(ex, request_or_iterator, context, method_name)
-
-
-class Arrivals:
-    """Messages that are on their way, so many at a time.
+class MessageReader:
+    """Reads the messages of calls, a few at a time.
 
     Args:
-        seconds: how long one may take.
-        wanted: how long one may take that holds up others.
-        patience: how long one waits until it may start.
+        seconds: how long a message may take to arrive.
+        wanted: how long it may take if others wait for its place.
+        patience: how long it waits for a place.
     """
 
     def __init__(
@@ -91,13 +62,13 @@ class Arrivals:
         """Return the message of a call.
 
         Raises:
-            Late: it takes too long.
-            Overloaded: too many others do.
+            Late: it takes too long to arrive.
+            Overloaded: no place got free in time.
         """
         now = asyncio.get_running_loop().time
         if self._places.locked():
             for limit, since in self._open.items():
-                if not limit.expired():  # its message is being given up
+                if not limit.expired():  # otherwise it is being cancelled already
                     limit.reschedule(max(now(), since + self._wanted))
         try:
             async with asyncio.timeout(self._patience):
@@ -123,23 +94,23 @@ class Arrivals:
         return message
 
 
-class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Reads the messages of all calls, answers those for the model itself, and hands the rest on.
+class MessageInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Reads the messages of all calls, answers ModelInfer, and passes the rest to KServe's handlers.
 
     Args:
-        infer: answers a ModelInferRequest with a ModelInferResponse, both as they are on the wire.
-        requests: counts the messages that are not answered yet.
-        answers: counts the answers that are not written yet.
+        infer: answers a serialised ModelInferRequest with a serialised ModelInferResponse.
+        requests: the budget of the messages that are not answered yet.
+        answers: the budget of the answers that are not written yet.
     """
 
-    def __init__(self, infer: Callable[[bytes], Awaitable[bytes]], requests: Held, answers: Held) -> None:
+    def __init__(self, infer: Callable[[bytes], Awaitable[bytes]], requests: ByteBudget, answers: ByteBudget) -> None:
         self._infer = infer
         self._requests = requests
         self._answers = answers
-        self._large, self._small = Arrivals(), Arrivals()  # health does not wait for texts
+        self._large, self._small = MessageReader(), MessageReader()  # health checks do not wait for texts
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Take the place of a method's handler."""
+        """Return a stream handler in place of a method's own."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -147,10 +118,10 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         async def infer(_: Any, context: Any) -> None:
             answer = await self._answer(await self._large.read(context))
             try:
-                self._answers.take(len(answer))
+                self._answers.acquire(len(answer))
                 await context.write(answer)
             finally:
-                self._answers.give(len(answer))
+                self._answers.release(len(answer))
 
         async def other(_: Any, context: Any) -> None:
             message = await self._small.read(context)
@@ -168,36 +139,42 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def _answer(self, message: bytes) -> bytes:
         try:
-            self._requests.take(len(message))
+            self._requests.acquire(len(message))
             return await self._infer(message)
         finally:
-            self._requests.give(len(message))
+            self._requests.release(len(message))
 
 
-class RpcServer(GRPCServer):  # type: ignore[misc]
-    """KServe's gRPC server with bounds, and with the health service that Kubernetes and meshes ask.
+class BoundedGrpcServer(GRPCServer):  # type: ignore[misc]
+    """KServe's gRPC server with bounds, and with the standard health service.
 
     Args:
-        args, kwargs: KServe's.
-        model: what answers.
-        limits: how long a message may be, and a call take.
-        requests, answers: count what is held.
+        args, kwargs: those of KServe's server.
+        model: the model.
+        limits: how long a message may be, and how long a call may take.
+        requests, answers: the budgets of messages and answers.
     """
 
     def __init__(
-        self, *args: Any, model: TextClassifier, limits: Limits, requests: Held, answers: Held, **kwargs: Any
+        self,
+        *args: Any,
+        model: TextClassifier,
+        limits: Limits,
+        requests: ByteBudget,
+        answers: ByteBudget,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._model = model
         self._limits = limits
-        self._door = Door(model.answer_grpc, requests, answers)
+        self._interceptor = MessageInterceptor(model.answer_grpc, requests, answers)
         self._health = health.aio.HealthServicer()
 
     async def start(self, max_workers: int) -> None:
         """Serve until `stop`."""
         for service in ("", self._model.name, SERVICE):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._server = grpc.aio.server(interceptors=(Refusals(), self._door), options=self._options())
+        self._server = grpc.aio.server(interceptors=(StatusInterceptor(), self._interceptor), options=self._options())
         servicer = InferenceServicer(self._data_plane, self._model_repository_extension)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -205,15 +182,15 @@ class RpcServer(GRPCServer):  # type: ignore[misc]
         await self._server.start()
         await self._server.wait_for_termination()
 
-    async def say_stopping(self) -> None:
-        """Say not serving, to whom asks and to whom watches."""
+    async def set_not_serving(self) -> None:
+        """Change the health status to not serving, for callers of Check and Watch."""
         await self._health.enter_graceful_shutdown()
 
     def _options(self) -> list[tuple[str, int]]:
         return [
             ("grpc.max_receive_message_length", self._limits.body_bytes),
-            ("grpc.max_send_message_length", -1),  # an answer is bounded before it is made
-            # It lets callers send megabytes ahead that nobody has asked for.
+            ("grpc.max_send_message_length", -1),  # answers are bounded before they are made
+            # With the probe, callers may send megabytes before their messages are read.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_connection_age_ms", _CONNECTION_AGE),
             ("grpc.max_connection_age_grace_ms", _CONNECTION_GRACE + round(1000 * self._limits.timeout)),

@@ -1,4 +1,4 @@
-"""The KServe model: reads a request of any protocol, classifies, writes, counts."""
+"""The KServe model: reads a request of any protocol, classifies its texts, writes the answer and counts both."""
 
 import asyncio
 import logging
@@ -17,19 +17,28 @@ from predictor.errors import InternalError, Refusal, TooLarge
 from predictor.model.bundle import Precision
 from predictor.model.classifier import Classifier
 from predictor.serving.metrics import Metrics
-from predictor.serving.scheduler import MOST_VALUES, Limits, LiveClassifier
+from predictor.serving.scheduler import MOST_VALUES, Limits, Scheduler
 from predictor.serving.wire.bounds import SMALL
-from predictor.serving.wire.requests import INPUTS, Question, output_types, read_deadline, read_grpc, read_v1, read_v2
+from predictor.serving.wire.requests import (
+    INPUTS,
+    InferenceRequest,
+    output_types,
+    read_deadline,
+    read_grpc,
+    read_v1,
+    read_v2,
+)
 from predictor.serving.wire.responses import grpc_answer, v1_answer, v2_answer
 
 log = logging.getLogger("pigeonhole")
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-# Answered before the model says it is ready: the first call builds caches that no user should wait for.
+# Classified before the model is ready: the first call fills caches, which no caller should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
-_GONE = 499
-# Values of an answer, a label or a number each: one with more of them is written in a thread.
+# The status of a request whose caller hung up.
+_DISCONNECTED = 499
+# An answer with more values, each a label or a number, is written in a thread.
 _INLINE_VALUES = 4096
 
 
@@ -39,12 +48,12 @@ class TextClassifier(Model):  # type: ignore[misc]
     Args:
         name: the model's name in the endpoints' paths.
         bundle: the bundle's folder.
-        limits: what is taken upon it.
-        revision: label on the metrics; empty for the bundle's digest.
+        limits: the bounds of the server.
+        revision: label of the metrics; empty for the bundle's digest.
         precision: an engine other than the one the bundle chose.
 
     Raises:
-        InputError: the folder is no bundle this release can read.
+        InputError: the folder is not a bundle that this release can read.
     """
 
     def __init__(
@@ -58,30 +67,30 @@ class TextClassifier(Model):  # type: ignore[misc]
         self.metrics = Metrics(name, revision or self.version, found.spec.labels, edges)
         self.metrics.serves(found.digest, self.classifier.precision)
         self._labels = found.spec.labels
-        self._live = LiveClassifier(self.classifier, limits, self.metrics)
+        self._scheduler = Scheduler(self.classifier, limits, self.metrics)
 
     def warm_up(self) -> None:
-        """Answer on every lane; ready is true only after that."""
+        """Run a batch on every lane; the model is ready only after that."""
         for ids in self.classifier.encoder(_WARM_UP * self.classifier.lanes):
             self.classifier.run([ids])
         self.ready = True
 
     def load(self) -> bool:
-        """Nothing: KServe calls this whenever a model that is not ready is asked, also while it drains."""
+        """Do nothing. KServe calls this whenever a model that is not ready gets a request, also while it drains."""
         return bool(self.ready)
 
     def start(self) -> None:
-        """Nothing: the base class would say ready here."""
+        """Do nothing. The base class would set the model ready."""
 
     async def drain(self) -> None:
-        """Say not ready, take nothing more, and return when everything that was taken is answered."""
+        """Become not ready, accept no more requests, and return when the accepted ones are answered."""
         self.ready = False
-        await self._live.drain()
+        await self._scheduler.drain()
 
     def stop(self) -> None:
         """Let running work end."""
         self.ready = False
-        self._live.close()
+        self._scheduler.close()
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Return the V2 input tensors."""
@@ -92,11 +101,11 @@ class TextClassifier(Model):  # type: ignore[misc]
         return output_types(len(self._labels))
 
     async def answer_v1(self, body: bytes, deadline: bytes | None) -> bytes:
-        """Answer a V1 body with a V1 body; `deadline` is the header of a gateway that has one."""
+        """Answer a V1 body with a V1 body; `deadline` is a gateway's header, where there is one."""
         return await self._answer(
             "v1",
             len(body),
-            lambda: read_v1(body, self._live.most_texts),
+            lambda: read_v1(body, self._scheduler.most_texts),
             deadline,
             lambda asked, rows: v1_answer(asked, self._labels, rows, self.version),
         )
@@ -106,17 +115,17 @@ class TextClassifier(Model):  # type: ignore[misc]
         return await self._answer(
             "v2",
             len(body),
-            lambda: read_v2(body, json_length, self._live.most_texts),
+            lambda: read_v2(body, json_length, self._scheduler.most_texts),
             deadline,
             lambda asked, rows: v2_answer(asked, self._labels, rows, self.name, self.version),
         )
 
     async def answer_grpc(self, message: bytes) -> bytes:
-        """Answer a ModelInferRequest with a ModelInferResponse, both as they are on the wire."""
+        """Answer a serialised ModelInferRequest with a serialised ModelInferResponse."""
         return await self._answer(
             "grpc",
             len(message),
-            lambda: read_grpc(message, self.name, self._live.most_texts),
+            lambda: read_grpc(message, self.name, self._scheduler.most_texts),
             None,  # gRPC cancels a call whose deadline has passed
             lambda asked, rows: grpc_answer(asked, self._labels, rows, self.name, self.version).SerializeToString(),
         )
@@ -125,27 +134,27 @@ class TextClassifier(Model):  # type: ignore[misc]
         self,
         protocol: str,
         size: int,
-        read: Callable[[], Question],
+        read: Callable[[], InferenceRequest],
         deadline: bytes | None,
-        write: Callable[[Question, NDArray[np.float32]], Answer],
-    ) -> Answer:
+        write: Callable[[InferenceRequest, NDArray[np.float32]], Result],
+    ) -> Result:
         """Answer a request of any protocol and count it.
 
         Raises:
-            Refusal: there is no answer; nothing else is raised, so nothing of the inside gets out.
+            Refusal: there is no answer. Nothing else is raised, so callers see no internals.
         """
         started = perf_counter()
         status = 200
         try:
-            question = await self._done(size > SMALL, read)
-            values = question.values(len(self._labels))
+            request = await self._run(size > SMALL, read)
+            values = request.values(len(self._labels))
             if values > MOST_VALUES:
                 raise TooLarge(
                     f"the answer would have over {MOST_VALUES} values: send fewer texts, or ask for less of each"
                 )
-            seconds = min((limit for limit in (read_deadline(deadline), question.timeout) if limit), default=None)
-            rows = await self._live.probabilities(question.texts, seconds, perf_counter() - started)
-            return await self._done(values > _INLINE_VALUES, write, question, rows)
+            seconds = min((limit for limit in (read_deadline(deadline), request.timeout) if limit), default=None)
+            rows = await self._scheduler.probabilities(request.texts, seconds, perf_counter() - started)
+            return await self._run(values > _INLINE_VALUES, write, request, rows)
         except InternalError as error:
             status = error.status
             _log_failure(protocol, error.__cause__ or error)
@@ -154,7 +163,7 @@ class TextClassifier(Model):  # type: ignore[misc]
             status = refusal.status
             raise
         except asyncio.CancelledError:
-            status = _GONE
+            status = _DISCONNECTED
             raise
         except Exception as error:
             status = InternalError.status
@@ -163,14 +172,14 @@ class TextClassifier(Model):  # type: ignore[misc]
         finally:
             self.metrics.request(protocol, status, perf_counter() - started)
 
-    async def _done(self, apart: bool, do: Callable[..., Answer], *args: Any) -> Answer:
-        """Do something here, or in a thread where it takes long."""
-        if not apart:
+    async def _run(self, in_thread: bool, do: Callable[..., Result], *args: Any) -> Result:
+        """Run a function here, or in a thread where it takes long."""
+        if not in_thread:
             return do(*args)
-        return await asyncio.get_running_loop().run_in_executor(self._live.apart, do, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._scheduler.long_tasks, do, *args)
 
 
 def _log_failure(protocol: str, error: BaseException) -> None:
-    """Write the one line of a request that failed through no fault of its caller's."""
+    """Log a request that failed by no fault of its caller, in one line."""
     trace = "".join(traceback.format_exception(error))
     log.error(orjson.dumps({"event": "request failed", "protocol": protocol, "error": trace}).decode())

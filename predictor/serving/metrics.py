@@ -1,6 +1,6 @@
-"""What Prometheus sees: one prefix, and on every series the revision, which tells a canary from the stable version.
+"""The Prometheus metrics: one prefix, and on every series the revision, which tells a canary from the stable version.
 
-One process serves a bundle, with a lane for each CPU, so what it counts is the whole: there are no workers to add up.
+One process serves a bundle, with a lane for each CPU, so there are no workers whose counts have to be added up.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _STAGE = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 
 _POWERS = tuple(2.0**n for n in range(8))
 _PROTOCOLS = ("v1", "v2", "grpc")
 _CODES = (200, 400, 404, 408, 413, 415, 429, 499, 500, 503, 504)
-"""That a request ends with; each is there at 0 from the start, or Prometheus would not see it rise to its first 1."""
+"""Statuses of requests. Each series exists at 0 from the start: otherwise Prometheus would miss its first increase."""
 
 
 class Metrics:
@@ -27,10 +27,10 @@ class Metrics:
 
     Args:
         model_name: name in the endpoints' paths.
-        revision: what tells this version from another of the same model.
-        labels: the classes, so that their counters exist from the start and rates are right from the first answer.
-        token_edges: the bundle's edges of text lengths, so that traffic compares with what validation looked like.
-        registry: where the series live.
+        revision: the version of the model.
+        labels: the classes; their counters exist from the start, so that rates are right from the first answer on.
+        token_edges: the bundle's edges of text lengths, so that traffic can be compared with the validation split.
+        registry: where the series are registered.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Metrics:
         return kind(f"text_classifier_{name}", text, (*_LABELS, *labels), registry=self._registry, **more)
 
     def serves(self, digest: str, precision: str) -> None:
-        """Say which bundle is served, and how."""
+        """Publish which bundle is served, in which precision."""
         info = self._of(Info, "model", "The bundle's digest and the precision it is served in.")
         info.labels(*self._who).info({"bundle": digest, "precision": precision})
 
     def watch(self, texts: Callable[[], int], tokens: Callable[[], int]) -> None:
-        """Say where to read the depth of the queue; it is read when somebody asks for the metrics."""
+        """Publish the depth of the queue, which is read whenever the metrics are."""
         for unit, read in (("texts", texts), ("tokens", tokens)):
             gauge = self._of(Gauge, f"queue_{unit}", f"{unit.capitalize()} that wait for a free lane.")
             gauge.labels(*self._who).set_function(read)

@@ -1,49 +1,29 @@
-"""Texts that wait for a lane, in order of turn and in order of length."""
+"""The texts that wait for a lane, and which of them run together."""
 
 import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from predictor.serving.batcher import Call
+from predictor.serving.call import QueuedText
 
-Ids = Sequence[int]
-
-# From so many on, sorting again is cheaper than inserting, and going through all than looking each up.
+# For fewer texts than these, inserting or looking up each one is cheaper than sorting or scanning the whole queue.
 _FEW = 64
 
 
-@dataclass(eq=False, slots=True)
-class Text:
-    """A text that waits or runs, on behalf of everybody who asked for it."""
-
-    ids: Ids
-    key: bytes | None
-    turn: int
-    number: int
-    """Differs from every other text's."""
-    since: float
-    waits: bool = True
-    callers: dict["Call", list[int]] = field(default_factory=dict)
-    """Who asked, and which of the caller's texts it is: several of them where a caller repeats itself."""
-
-
-class Line:
-    """The texts that wait, twice: by turn, which says who leads a batch, and by length, which says who fills it up."""
+class Queue:
+    """The waiting texts, sorted by turn, which says which leads a batch, and by length, which says which join it."""
 
     def __init__(self) -> None:
         # (turn or length, number, text): numbers differ, so texts are never compared.
-        self._by_turn: list[tuple[int, int, Text]] = []
-        self._by_length: list[tuple[int, int, Text]] = []
+        self._by_turn: list[tuple[int, int, QueuedText]] = []
+        self._by_length: list[tuple[int, int, QueuedText]] = []
         self.tokens = 0
 
     def __len__(self) -> int:
         return len(self._by_turn)
 
-    def add(self, texts: Sequence[Text]) -> None:
-        """Let texts wait."""
+    def add(self, texts: Sequence[QueuedText]) -> None:
+        """Put texts into the queue."""
         for text in texts:
             text.waits = True
             self.tokens += len(text.ids)
@@ -57,8 +37,8 @@ class Line:
                 queue.extend(entries)
                 queue.sort()
 
-    def remove(self, texts: Sequence[Text]) -> None:
-        """Take texts that wait out of the line."""
+    def remove(self, texts: Sequence[QueuedText]) -> None:
+        """Take texts out of the queue."""
         for text in texts:
             text.waits = False
             self.tokens -= len(text.ids)
@@ -69,13 +49,13 @@ class Line:
             self._by_turn = [entry for entry in self._by_turn if entry[2].waits]
             self._by_length = [entry for entry in self._by_length if entry[2].waits]
 
-    def next_batch(self, most: int, tokens: int, padding: int) -> list[Text]:
+    def next_batch(self, most: int, tokens: int, padding: int) -> list[QueuedText]:
         """Take the text whose turn it is and up to `most - 1` neighbours in length.
 
         Args:
-            most: texts of the batch.
-            tokens: of the batch, padded; a text that is longer is taken alone.
-            padding: tokens of padding that one more text may bring with it.
+            most: the most texts of the batch.
+            tokens: the most tokens of the batch, padding included; a longer text runs alone.
+            padding: the most tokens of padding that one more text may add.
         """
         queue, leader = self._by_length, self._by_turn[0][2]
         low = bisect_left(queue, (len(leader.ids), leader.number))

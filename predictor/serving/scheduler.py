@@ -1,4 +1,4 @@
-"""The classifier under load: the same cleaning, encoder, engine and softmax, behind a cache and a batcher."""
+"""A classifier for many callers at once: the same cleaning, encoder and engine, behind a cache and a batcher."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -14,62 +14,61 @@ from numpy.typing import NDArray
 
 from predictor.errors import EmptyTexts, Overloaded, TooLarge, TooLate
 from predictor.model.classifier import BATCH, Classifier
-from predictor.serving.batcher import Batcher, Call, TokenBudget
+from predictor.serving.batcher import Batcher, TokenBudget
 from predictor.serving.cache import AnswerCache
+from predictor.serving.call import Call, Ids
 from predictor.serving.metrics import Metrics
-from predictor.serving.queue import Ids
 
-# Does something, here or in a thread.
-Do = Callable[..., Awaitable[Any]]
+# Calls a function here or in a thread, and returns its result.
+RunStep = Callable[..., Awaitable[Any]]
 
-# Characters that are cleaned and tokenised on the event loop: half a millisecond's work. The way to a thread and back
-# costs a good part of that and would make a lone short text wait longer; more than this never blocks the loop.
+# The most characters of a request that is cleaned and tokenised on the event loop: half a millisecond's work. A thread
+# would make a single short text wait longer, since handing it over costs a good part of that time.
 _INLINE_CHARS = 2048
-# A text of more characters takes milliseconds to clean.
+# A longer text takes milliseconds to clean.
 _LONG_CHARS = 131_072
-# So many texts keep a thread busy for as long, and the queue for much longer: nobody gains by two threads.
+# More texts also keep a thread busy for long, and the queue for much longer: a second thread would not help.
 _MANY_TEXTS = 1024
-# Texts a thread prepares at a time: between two portions smaller requests get their turn, and a caller that has gone is
-# noticed.
+# Texts that a thread prepares at a time. Between two portions smaller requests run, and lost callers are noticed.
 _PORTION = 32
-# Texts that are queued, and answers that are counted, at a time: a millisecond's work, since each of many requests may
-# have its turn before health has.
-_STRETCH = 128
-# Requests that may be in preparation in the threads: the bodies they hold stand in no queue yet.
+# Texts that are queued, or answers that are counted, without a pause: a millisecond's work, since many requests may run
+# before a health check does.
+_SLICE = 128
+# Requests that may be prepared in threads at a time: their texts are not in the queue yet, so it does not bound them.
 _PREPARING = 32
-# Probabilities of one request, and of all that are in work: a million take 4 MB here, 20 MB as JSON, and some tens of
-# milliseconds of the event loop to write. With a few labels a request's tokens are its bound long before.
+# The most probabilities of one request, and of all requests at a time. A million take 4 MB here, 20 MB as JSON, and
+# tens of milliseconds to write. With few labels the bound on tokens is reached long before.
 MOST_VALUES = 2**20
-_HELD_VALUES = 64 * MOST_VALUES
+_MOST_RESERVED = 64 * MOST_VALUES
 
-# Tokens, texts and padding. A lane of a CPU is as fast in tokens from a few hundred tokens on, and a batch that is no
-# longer than a twentieth of a second keeps everybody's wait short; a call costs it about as much as 15 tokens, so who
-# pads by more than half of that had better run with others. A GPU wants more of all three.
+# Tokens, texts and padding of a batch. On a CPU, batches of more than a few hundred tokens are no faster per token, and
+# batches of at most a twentieth of a second keep all waits short. A call costs about as much as 15 tokens, so a text
+# that adds more than half of that in padding runs in another batch. A GPU needs more of all three.
 _CPU_BATCH = (512, BATCH, 8)
 _GPU_BATCH = (16_384, 128, 4096)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes upon itself."""
+    """The bounds of a server."""
 
     queue_tokens: int
-    """Tokens that may wait; beyond it callers are told to come again."""
+    """Tokens that may wait; further callers are refused and may try again."""
     timeout: float
-    """Seconds after which a request is given up, unless the caller wants it sooner."""
+    """Seconds after which a request is given up; a caller may ask for fewer."""
     cache_entries: int
-    """Answers to keep, as long as they fit into the cache's bytes; 0 for none."""
+    """The most answers that the cache keeps, within its bound of bytes; 0 for no cache."""
     body_bytes: int
     """The longest request body or gRPC message."""
 
 
-class LiveClassifier:
-    """Answers for many callers at once. All of it but tokenising and the engine runs on the event loop.
+class Scheduler:
+    """Answers many callers at once. All but tokenising and the engine runs on the event loop.
 
     Args:
-        classifier: what answers.
-        limits: what is taken upon it.
-        metrics: told what happens.
+        classifier: the bundle's classifier.
+        limits: the bounds.
+        metrics: where texts, answers and batches are counted.
     """
 
     def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
@@ -82,13 +81,13 @@ class LiveClassifier:
         budget = TokenBudget(limits.queue_tokens, tokens, texts, padding)
         self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
-        self.apart = ThreadPoolExecutor(1, thread_name_prefix="apart")
-        """For what keeps the interpreter to itself for milliseconds: one thing at a time, or health waits for more."""
+        self.long_tasks = ThreadPoolExecutor(1, thread_name_prefix="long")
+        """One thread for work that holds the interpreter's lock for milliseconds: health waits for one at a time."""
         self._labels = len(classifier.labels)
-        # A text has one token at least.
+        # A text has at least one token.
         self.most_texts = max(1, min(limits.queue_tokens, MOST_VALUES // self._labels))
-        """Of a request; one with more never fits."""
-        self._held = 0
+        """Texts of a request; one with more is always refused."""
+        self._reserved = 0
         self._preparing = 0
         self._inline = asyncio.Lock()
         metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
@@ -100,77 +99,80 @@ class LiveClassifier:
 
         Args:
             texts: as the caller sent them.
-            timeout: seconds the caller is ready to wait; the server's own limit holds as well.
-            spent: those of them that have gone by.
+            timeout: seconds that the caller waits; the server's limit holds as well.
+            spent: how many of these seconds have passed.
 
         Raises:
-            TooLarge, Overloaded, Draining: the texts were not taken.
-            EmptyTexts: cleaning leaves nothing of some; none was run.
+            TooLarge, Overloaded, Draining: the texts were refused.
+            EmptyTexts: some are empty after cleaning; none was run.
             TooLate: the deadline passed; texts that still waited are not run.
             InternalError: the engine cannot answer one of the texts.
         """
         seconds = min(self._limits.timeout, timeout or self._limits.timeout)
         try:
             async with asyncio.timeout(seconds - spent):
-                with self.batcher.call(len(texts)) as call, self._room(len(texts)):
-                    await self._enter(call, texts)
+                with self.batcher.call(len(texts)) as call, self._answer_memory(len(texts)):
+                    await self._prepare(call, texts)
                     rows = await call.rows()
         except TimeoutError:
             raise TooLate(f"no answer within {seconds:g} s: allow more time, or send fewer texts") from None
-        for start in range(0, len(rows), _STRETCH):
-            self._metrics.answered(rows[start : start + _STRETCH])
-            if len(rows) > _STRETCH:
+        for start in range(0, len(rows), _SLICE):
+            self._metrics.answered(rows[start : start + _SLICE])
+            if len(rows) > _SLICE:
                 await asyncio.sleep(0)
         return rows
 
     @contextmanager
-    def _room(self, texts: int) -> Iterator[None]:
-        """Hold the memory of an answer, which has a number for each label whatever of it was asked for.
+    def _answer_memory(self, texts: int) -> Iterator[None]:
+        """Reserve the memory of an answer, which always has a number for each label.
 
         Raises:
-            TooLarge, Overloaded: there never is so much of it, or not now.
+            TooLarge: no answer may have so many texts.
+            Overloaded: there is not enough memory now.
         """
         if texts > self.most_texts:
             raise TooLarge(f"the request has {texts} texts: send {self.most_texts} at a time")
         values = texts * self._labels
-        if self._held + values > _HELD_VALUES:
+        if self._reserved + values > _MOST_RESERVED:
             raise Overloaded("the server holds all the answers it can: send the request again in 1 s", 1)
-        self._held += values
+        self._reserved += values
         try:
             yield
         finally:
-            self._held -= values
+            self._reserved -= values
 
     async def drain(self) -> None:
-        """Take no more texts, and return when those that were taken are answered."""
+        """Accept no more texts, and return when the accepted ones are answered."""
         await self.batcher.drain()
 
     def close(self) -> None:
         """Let running work end and stop the threads."""
         self.batcher.close()
         self._threads.shutdown()
-        self.apart.shutdown()
+        self.long_tasks.shutdown()
         self._classifier.close()
 
-    async def _enter(self, call: Call, texts: Sequence[str]) -> None:
-        """Answer a call's texts from the cache, and queue the others."""
+    async def _prepare(self, call: Call, texts: Sequence[str]) -> None:
+        """Answer a call's texts from the cache and queue the others, here or with the help of a thread."""
         if len(texts) <= _PORTION and sum(map(len, texts)) <= _INLINE_CHARS:
-            # One a round of the loop: when a crowd comes at once, health and answers get their turn in between.
+            # One request in each iteration of the loop, so that health checks and answers run in between.
             await self._inline.acquire()
             asyncio.get_running_loop().call_soon(self._inline.release)
-            await self._queue(call, texts, len(texts), _here)
+            await self._answer_or_submit(call, texts, len(texts), _run_inline)
             return
         if self._preparing == _PREPARING:
             raise Overloaded(f"{_PREPARING} large requests are being prepared: send the request again in 1 s", 1)
         self._preparing += 1
-        apart = len(texts) > _MANY_TEXTS or max(map(len, texts)) > _LONG_CHARS
-        threads = self.apart if apart else self._threads
+        slow = len(texts) > _MANY_TEXTS or max(map(len, texts)) > _LONG_CHARS
+        threads = self.long_tasks if slow else self._threads
         try:
-            await self._queue(call, texts, _PORTION, partial(asyncio.get_running_loop().run_in_executor, threads))
+            run_in_thread = partial(asyncio.get_running_loop().run_in_executor, threads)
+            await self._answer_or_submit(call, texts, _PORTION, run_in_thread)
         finally:
             self._preparing -= 1
 
-    async def _queue(self, call: Call, texts: Sequence[str], portion: int, do: Do) -> None:
+    async def _answer_or_submit(self, call: Call, texts: Sequence[str], portion: int, do: RunStep) -> None:
+        """Clean the texts and answer them from the cache, or else tokenise and queue them; `do` runs each step."""
         seconds = 0.0
         tokens = 0
         queued: list[tuple[int, Ids, bytes | None]] = []
@@ -192,19 +194,19 @@ class LiveClassifier:
                 ids = await do(self._encoder.encode, [cleaned for _, cleaned, _ in unknown])
                 queued += [(place, text, key) for (place, _, key), text in zip(unknown, ids, strict=True)]
                 tokens += sum(map(len, ids))
-                self.batcher.admit(tokens)  # a refusal should not wait for the last of a hundred thousand texts
+                self.batcher.admit(tokens)  # refuse now, and not after the last of a hundred thousand texts
             seconds += perf_counter() - started
         if empty:
             raise EmptyTexts(empty)
         self._metrics.prepared(seconds, len(texts) - len(queued), len(queued))
-        for start in range(0, len(queued), _STRETCH):
-            self.batcher.submit(call, queued[start : start + _STRETCH])
-            if len(queued) > _STRETCH:
+        for start in range(0, len(queued), _SLICE):
+            self.batcher.submit(call, queued[start : start + _SLICE])
+            if len(queued) > _SLICE:
                 await asyncio.sleep(0)
 
     def _clean(self, texts: Sequence[str]) -> list[tuple[str, bytes | None]]:
         return [(cleaned, self._cache.key(cleaned)) for cleaned in self._encoder.clean(texts)]
 
 
-async def _here(function: Callable[..., Any], *args: Any) -> Any:
+async def _run_inline(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)

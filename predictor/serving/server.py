@@ -1,4 +1,4 @@
-"""The KServe model server around one text classifier, with the edges of kserve 0.21 covered."""
+"""The KServe model server around one text classifier, with workarounds for kserve 0.21."""
 
 import asyncio
 import gc
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from predictor.serving.kserve_model import TextClassifier
 
 GRACE_SECONDS = 30
-# Bodies and gRPC messages of the greatest length that may be held at a time, and bytes of answers: memory stays bounded
-# however many callers send, and however many do not read.
+# How many bodies and gRPC messages of the greatest length may be held at a time, and how many bytes of answers: memory
+# is bounded however many callers send, and however many do not read.
 BODIES = 16
 ANSWER_BYTES = 128 * 2**20
 
@@ -37,20 +37,20 @@ def serve(
 ) -> None:
     """Serve a bundle until SIGTERM or SIGINT, then finish what was accepted and return.
 
-    Nothing listens before the model has answered once. It is one process with a lane for each CPU it may use, so there
-    is one queue, one cache and one set of metrics; more than one pod is the way to more of them.
+    Nothing listens before the model has answered once. The server is one process with a lane for each CPU it may use,
+    so there is one queue, one cache and one set of metrics. More throughput takes more pods.
 
     Args:
         bundle: the bundle's folder.
         model_name: name in the endpoints' paths.
         http_port: for V1, V2 REST and /metrics.
         grpc_port: for V2 gRPC.
-        limits: what is taken upon the server.
-        revision: label on the metrics; empty for the bundle's digest.
+        limits: the bounds of the server.
+        revision: label of the metrics; empty for the bundle's digest.
         precision: int8, fp32 or torch; empty for what the bundle chose.
 
     Raises:
-        InputError: no bundle, an unknown precision, no name for a path, or a port that is taken.
+        InputError: no bundle, an unknown precision, a model name that cannot be in a path, or a port in use.
     """
     if precision and precision not in get_args(Precision):
         raise InputError(f"--precision {precision} is unknown: choose {', '.join(get_args(Precision))}")
@@ -60,7 +60,7 @@ def serve(
         raise InputError(f"--http-port and --grpc-port are both {http_port}: choose two ports")
     _check_port("--http-port", http_port)
     _check_port("--grpc-port", grpc_port)
-    # Texts are tokenised on the event loop or in threads of our own; threads of the tokenizer's would get in their way.
+    # Texts are tokenised on the event loop or in our own threads; threads of the tokenizer would compete with them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _import_kserve()
 
@@ -68,7 +68,7 @@ def serve(
 
     from predictor.serving.kserve_model import TextClassifier
 
-    # A third more series, which nobody reads.
+    # These would be a third of all series, and nothing reads them.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     model = TextClassifier(model_name, bundle, limits, revision, precision or None)  # type: ignore[arg-type]
     model.warm_up()
@@ -81,17 +81,17 @@ def serve(
         file=sys.stderr,
         flush=True,
     )
-    # A lane's thread that comes back from the engine waits for the event loop to let go of the interpreter: for 5 ms,
-    # where nothing is said, of the 20 that a batch takes.
+    # A lane's thread that returns from the engine waits until the event loop releases the interpreter's lock, by
+    # default for 5 ms, while a batch takes 20.
     sys.setswitchinterval(0.0005)
-    # What was imported stays to the end: looking through all of it for garbage takes longer than many an answer.
+    # Imported objects live to the end: searching all of them for garbage would take longer than many an answer.
     gc.collect()
     gc.freeze()
     server.start([model])
 
 
 def _check_port(option: str, port: int) -> None:
-    # gRPC binds with SO_REUSEPORT, so a second server would quietly take half of the first one's calls.
+    # gRPC binds with SO_REUSEPORT, so a second server would silently take half of the first one's calls.
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -119,18 +119,18 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from starlette.exceptions import HTTPException
 
-    from predictor.serving.grpc_server import RpcServer
+    from predictor.serving.grpc_server import BoundedGrpcServer
     from predictor.serving.http.connection import Connection
     from predictor.serving.http.front_door import FrontDoor
-    from predictor.serving.wire.bounds import Held
+    from predictor.serving.memory import ByteBudget
     from predictor.serving.wire.openapi import document
 
-    requests, answers = Held(BODIES * limits.body_bytes), Held(ANSWER_BYTES)
+    requests, answers = ByteBudget(BODIES * limits.body_bytes), ByteBudget(ANSWER_BYTES)
     page = document(model.name, model.version, model.classifier.labels)
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
         async def ready(self) -> bool:
-            """Say ready when every model is; kserve always says so."""
+            """Be ready when every model is; kserve always is."""
             models = self.model_registry.get_models()
             return bool(models) and all([await self.model_registry.is_model_ready(name) for name in models])
 
@@ -144,7 +144,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             return await super().get_model(_short(name))
 
     class ClosedRepository(ModelRepositoryExtension):  # type: ignore[misc]
-        """One bundle a process: nobody loads another over the network, or takes this one away."""
+        """One process serves one bundle: it can be neither replaced nor unloaded over the network."""
 
         async def load(self, model_name: str) -> None:
             raise InvalidInput("loading models is off: deploy another bundle")
@@ -154,16 +154,16 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
 
     class Server(ModelServer):  # type: ignore[misc]
         def setup_event_loop(self) -> None:
-            """Put our routes in front of KServe's, and finish the work before uvicorn hears of a signal.
+            """Put our routes in front of KServe's, and drain before uvicorn handles a signal.
 
-            KServe calls this when it has made its servers and before it starts them; it has no other place for either.
+            KServe calls this after it has made its servers and before it starts them. It has no other hook for either.
             """
             super().setup_event_loop()
             uvicorn = self._rest_server._server
             uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes, requests, answers)
             uvicorn.config.http = Connection
-            uvicorn.config.proxy_headers = False  # nobody asks where a caller is
-            # With a handler uvicorn makes a line of each request ready, also where its level throws it away.
+            uvicorn.config.proxy_headers = False  # callers' addresses are not used
+            # With a handler uvicorn formats a line for each request, even if its level discards it.
             access = logging.getLogger("uvicorn.access")
             access.handlers.clear()
             access.propagate = False
@@ -174,12 +174,12 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             asyncio.get_running_loop().call_soon_threadsafe(self._drain, sig)
 
         def _drain(self, sig: int) -> None:
-            if self._draining:  # asked twice: at once, then
+            if self._draining:  # the second signal: stop at once
                 self._stop_listening(sig, None)
                 return
 
             async def drain() -> None:
-                await self._grpc_server.say_stopping()
+                await self._grpc_server.set_not_serving()
                 try:
                     await asyncio.wait_for(model.drain(), GRACE_SECONDS)
                 except TimeoutError:
@@ -189,7 +189,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             self._draining = asyncio.ensure_future(drain())
 
         def stop(self, sig: int) -> None:
-            """End gRPC calls too, and only then the model; uvicorn has finished its requests by now."""
+            """End gRPC calls, and then the model; uvicorn has finished its requests by now."""
 
             async def shutdown() -> None:
                 await self._grpc_server.stop(sig)
@@ -201,22 +201,24 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     app = kserve.model_server.app
     app.openapi = lambda: page
     app.add_exception_handler(HTTPException, _not_found)
-    kserve.model_server.GRPCServer = partial(RpcServer, model=model, limits=limits, requests=requests, answers=answers)
+    kserve.model_server.GRPCServer = partial(
+        BoundedGrpcServer, model=model, limits=limits, requests=requests, answers=answers
+    )
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
     server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)
-    # A caller's mistake is in the answer and the counters; a traceback of it in the log helps nobody. The last of
-    # these is KServe's own refusal of /v2/models/NAME/versions/N, which it answers with 501: nothing here is undone.
+    # Callers' mistakes are in the answers and the metrics; the log needs no traceback of them. The last one is KServe's
+    # refusal of /v2/models/NAME/versions/N, which it answers with 501.
     expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady, NotImplementedError)
     logging.getLogger("kserve").addFilter(lambda record: not _caused_by(record, expected))
     for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every request that is no HTTP
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of everything that is not HTTP
     return server
 
 
 async def _not_found(request: Any, error: Any) -> Any:
-    """Answer for a path or a method that nobody serves, in the form of every other error."""
+    """Answer a request for an unknown path or method, in the form of all other errors."""
     from fastapi.responses import JSONResponse
 
     what = f"{request.method} {request.url.path[:200]} is not served: /docs lists what is"
@@ -224,7 +226,7 @@ async def _not_found(request: Any, error: Any) -> Any:
 
 
 def _short(name: str) -> str:
-    """Return a model's name, or the start of what is too long for one: KServe's refusals repeat it."""
+    """Return the start of a model's name, since KServe's refusals repeat names of any length."""
     return name[:200]
 
 

@@ -27,8 +27,8 @@ from components.data.sources import collect
 from components.rollout.judging.evidence import Window
 from components.rollout.judging.intervals import quantile
 from components.rollout.judging.judge import judge
-from components.rollout.state import Phase, Seen, Settings
-from components.rollout.transitions import advance
+from components.rollout.state import Observation, Phase, Settings
+from components.rollout.transitions import next_state
 from predictor.model.bundle import Bundle
 from tests.benchmarks.rollouts import Day, Setting, begun, incident_first, replayed, rolled_out, slowing
 from tests.benchmarks.serve import SEED, bundle_at, ours
@@ -90,8 +90,8 @@ def _end(found: Sequence[Window], settings: Settings) -> Phase:
     """Take the state machine through the checks, one a window."""
     rollout = begun(settings)
     for n in range(1, len(found) + 1):
-        service, deployed = obeyed(rollout)
-        rollout = advance(rollout, Seen(service, n * settings.interval, deployed, judge(found[:n])))
+        service, workloads = obeyed(rollout)
+        rollout = next_state(rollout, Observation(service, n * settings.interval, workloads, judge(found[:n])))
         if rollout.phase is not Phase.JUDGING:
             break
     return rollout.phase

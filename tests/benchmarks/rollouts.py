@@ -9,8 +9,8 @@ import numpy as np
 from components.rollout.judging.evidence import Pod, Window
 from components.rollout.judging.evidence import Pods as Fared
 from components.rollout.judging.judge import judge
-from components.rollout.state import Phase, Rollout, Seen, Settings, Version
-from components.rollout.transitions import advance
+from components.rollout.state import ModelVersion, Observation, Phase, Rollout, Settings
+from components.rollout.transitions import next_state
 from tests.components.rollout.traffic import STABLE, Behaviour, Moment, Pods, Simulated, window
 from tests.fakes.kserve_controller import obeyed
 
@@ -66,9 +66,9 @@ def rolled_out(canary: Behaviour, setting: Setting, seed: int) -> Rollout:
     found: list[Window] = []
     crashes = 0
     for number in range(1, _MOST_CHECKS):
-        service, deployed = obeyed(rollout)
-        assert deployed.canary is not None
-        pods = Pods(setting.pods, deployed.canary.pods)
+        service, workloads = obeyed(rollout)
+        assert workloads.canary is not None
+        pods = Pods(setting.pods, workloads.canary.pods)
         rate = setting.load * setting.pods * POD_RATE
         end = number * settings.interval
         found.append(
@@ -77,7 +77,7 @@ def rolled_out(canary: Behaviour, setting: Setting, seed: int) -> Rollout:
         crashes += random.poisson(setting.crashes * settings.interval * pods.canary)
         first = Pod("one", crashes, "Error, exit code 1", crashed=crashes > 0)
         fared = Fared((Pod("stable"),) * pods.stable, (first, *(Pod("other"),) * (pods.canary - 1)), end)
-        rollout = advance(rollout, Seen(service, end, deployed, judge(found, pods=fared)))
+        rollout = next_state(rollout, Observation(service, end, workloads, judge(found, pods=fared)))
         if rollout.phase is not Phase.JUDGING:
             break
     return rollout
@@ -91,8 +91,8 @@ def replayed(canary: Behaviour, day: Day, rate: float, seed: int) -> Phase:
     for number, weight in enumerate((10, 10, 20, 20, 30, 30, 40, 40, 50, 50), 1):
         end = number * settings.interval
         found.append(window(end, canary, weight, rate, settings.interval, random, Simulated(), day(number)))
-        service, deployed = obeyed(rollout)
-        following = advance(rollout, Seen(service, end, deployed, judge(found)))
+        service, workloads = obeyed(rollout)
+        following = next_state(rollout, Observation(service, end, workloads, judge(found)))
         if following.phase is Phase.ROLLING_BACK:
             return following.phase
     return Phase.FILLING
@@ -100,6 +100,9 @@ def replayed(canary: Behaviour, day: Day, rate: float, seed: int) -> Phase:
 
 def begun(settings: Settings, running: int = 2) -> Rollout:
     """Return a rollout that has its first weight, beside so many pods of the stable version."""
-    stable, canary = Version("a" * 12, "s3://models/" + "a" * 12), Version("b" * 12, "s3://models/" + "b" * 12)
+    stable, canary = (
+        ModelVersion("a" * 12, "s3://models/" + "a" * 12),
+        ModelVersion("b" * 12, "s3://models/" + "b" * 12),
+    )
     first = settings.step_weight
     return Rollout(stable, canary, Phase.JUDGING, 0.0, 0.0, settings, weight=first, judged_since=1.0, running=running)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from kubernetes import client
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import Clock, Evidence
+from components.rollout.controller import Clock
 from components.rollout.judging.evidence import NoEvidence, Prometheus, Window
+from components.rollout.observer import Evidence
 from components.rollout.state import Settings
 from tests.components.rollout.traffic import STABLE, Behaviour, windows
 from tests.fakes.kserve_on_cluster import Kserve

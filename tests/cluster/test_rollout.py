@@ -7,7 +7,7 @@ import pytest
 from kubernetes import client
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import Clock, conduct, start
+from components.rollout.controller import Clock, run_to_end, start
 from components.rollout.endings import promote, roll_back
 from components.rollout.inference_service import GROUP, PLURAL, VERSION
 from components.rollout.record import VERDICT, load
@@ -29,7 +29,7 @@ def whole(kserve: Kserve, version: str, canary: Behaviour | None = STABLE) -> Ph
     """A rollout from its start to its end."""
     time = Time(kserve)
     start(kserve.cluster, NAME, uri(version), SETTINGS, time.clock)
-    return conduct(kserve.cluster, NAME, evidence(canary), time.clock).phase
+    return run_to_end(kserve.cluster, NAME, evidence(canary), time.clock).phase
 
 
 def spec(kserve: Kserve) -> dict[str, object]:
@@ -64,7 +64,7 @@ def test_promotion_restarts_no_pod(kserve: Kserve) -> None:
         restarted.append({pod.metadata.uid for pod in kserve.pods(f"{NAME}-predictor")} - stable)
 
     time.sleep = watched  # type: ignore[method-assign]
-    assert conduct(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
+    assert run_to_end(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
     time.sleep(0)
     pods = [pod.metadata.uid for pod in kserve.pods(f"{NAME}-v{B}-predictor")]
     assert first in pods and len(pods) == 2 and not any(restarted)
@@ -128,7 +128,7 @@ def test_a_kill_at_any_step_leaves_stable_traffic_and_the_next_call_ends_it(
     time = Time(kserve)
     try:
         start(cluster, NAME, uri(B), SETTINGS, time.clock)
-        conduct(cluster, NAME, evidence(), time.clock)
+        run_to_end(cluster, NAME, evidence(), time.clock)
     except Killed:
         assert kill < WRITES[mode]
     else:
@@ -142,7 +142,7 @@ def test_a_kill_at_any_step_leaves_stable_traffic_and_the_next_call_ends_it(
         if not decided:
             start(kserve.cluster, NAME, uri(B), SETTINGS, time.clock)
         time.seconds -= 180  # or the deadline of the step would be over
-        assert conduct(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
+        assert run_to_end(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
         time.sleep(0)
         assert kserve.routes[-1] == {B: 100}
     elif left.rollout is None:
@@ -193,7 +193,7 @@ def test_two_judges_of_one_rollout_do_what_one_does(kserve: Kserve) -> None:
     ends: list[Phase] = []
     clock = Clock(lambda: time.seconds, slept)
     judges = [
-        threading.Thread(target=lambda: ends.append(conduct(kserve.cluster, NAME, evidence(), clock).phase))
+        threading.Thread(target=lambda: ends.append(run_to_end(kserve.cluster, NAME, evidence(), clock).phase))
         for _ in range(2)
     ]
     for judge in judges:
@@ -246,7 +246,7 @@ def test_what_somebody_else_changes_is_left_alone(kserve: Kserve) -> None:
     start(kserve.cluster, NAME, uri(B), SETTINGS, time.clock)
     body = {"spec": {"predictor": {"model": {"storageUri": uri(C)}}}}
     kserve.cluster.api.patch_namespaced_custom_object(GROUP, VERSION, kserve.cluster.namespace, PLURAL, NAME, body)
-    end = conduct(kserve.cluster, NAME, evidence(), time.clock)
+    end = run_to_end(kserve.cluster, NAME, evidence(), time.clock)
     assert end.phase is Phase.ROLLED_BACK and "somebody else changed" in end.reasons[0]
     assert kserve.service()["spec"]["predictor"]["model"]["storageUri"] == uri(C)
     assert "canary" not in kserve.service()["spec"]

@@ -8,7 +8,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import conduct, start
+from components.rollout.controller import run_to_end, start
 from components.rollout.endings import roll_back
 from components.rollout.record import load
 from components.rollout.state import Phase
@@ -43,11 +43,11 @@ def test_it_can_roll_out_judge_and_roll_back(cluster: Cluster, mode: str) -> Non
     kserve.install(A, mode)
     own, time = account(cluster, bound=True), Time(kserve)
     start(own, NAME, uri(B), SETTINGS, time.clock)
-    assert conduct(own, NAME, evidence(), time.clock).phase is Phase.PROMOTED
+    assert run_to_end(own, NAME, evidence(), time.clock).phase is Phase.PROMOTED
     kserve.broken.add(C)
     time.sleep(0)
     start(own, NAME, uri(C), SETTINGS, time.clock)
-    assert conduct(own, NAME, evidence(), time.clock).phase is Phase.ROLLED_BACK  # it looked at the pods, too
+    assert run_to_end(own, NAME, evidence(), time.clock).phase is Phase.ROLLED_BACK  # it looked at the pods, too
     roll_back(own, NAME, A, time.clock)
     time.sleep(0)
     assert kserve.routes[-1] == {A: 100}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.serving.queue import Ids
+from predictor.serving.call import Ids
 
 
 class FakeEngine:

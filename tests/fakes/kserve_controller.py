@@ -10,10 +10,10 @@ from copy import deepcopy
 from math import ceil
 from typing import Any
 
-from components.rollout.desired_spec import wanted
+from components.rollout.desired_spec import spec_patch
 from components.rollout.inference_service import Service
 from components.rollout.state import Rollout
-from components.rollout.workloads import Deployed, Workload
+from components.rollout.workloads import Workload, Workloads
 
 Object = dict[str, Any]
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
@@ -134,7 +134,7 @@ def _overlaid(stable: Mapping[str, Any], canary: Mapping[str, Any]) -> Object:
     return merged
 
 
-def obeyed(rollout: Rollout) -> tuple[Service, Deployed]:
+def obeyed(rollout: Rollout) -> tuple[Service, Workloads]:
     """A service in Standard mode of a judged rollout where KServe has done all that is wanted of it."""
     model = {"modelFormat": {"name": "pigeonhole"}, "storageUri": rollout.stable.uri}
     spec: Object = {"predictor": {"minReplicas": rollout.running, "model": model}}
@@ -142,8 +142,8 @@ def obeyed(rollout: Rollout) -> tuple[Service, Deployed]:
     stable, canary = Workload(rollout.running, rollout.running), Workload(1, 1)
     while True:
         service = Service({"metadata": metadata, "spec": spec, "status": status})
-        there = Deployed(stable, canary, rollout.weight)
-        if not (change := wanted(rollout, service, there)):
+        there = Workloads(stable, canary, rollout.weight)
+        if not (change := spec_patch(rollout, service, there)):
             return service, there
         spec = _overlaid(spec, change)
         pods = canary_replicas(spec["predictor"], spec["canary"][0])

@@ -1,1 +1,1 @@
-"""The judge: what was counted, and whether it speaks against the canary."""
+"""The judge: the evidence on both versions, and whether it proves the canary worse."""

@@ -1,16 +1,14 @@
-"""What is known of two versions of a model: what Prometheus counted, interval by interval, and how their pods fared."""
+"""The evidence on two versions of a model: their metrics, interval by interval, and the state of their pods."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import urllib3
-
+from components.platform.prometheus import QueryRefused, query_range
 from predictor.errors import InputError, Unavailable
 
-# What is counted, and by which label beside the revision.
+# The series of each count, and the label that it is counted by, beside the revision.
 _SERIES = {
     "requests": ("text_classifier_requests_total", "code"),
     "predictions": ("text_classifier_predictions_total", "category"),
@@ -18,11 +16,10 @@ _SERIES = {
     "confidence": ("text_classifier_confidence_ratio_bucket", "le"),
     "waits": ('text_classifier_stage_seconds_bucket{stage="queue"}', "le"),
 }
-_TIMEOUT_SECONDS = 10.0
 
 
 class NoEvidence(Unavailable):
-    """There is nothing to judge by, now."""
+    """There is nothing to judge by now; one sentence says why."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +31,26 @@ class Counts:
     predictions: Mapping[str, float] = field(default_factory=dict)
     """Texts by category."""
     latency: Mapping[float, float] = field(default_factory=dict)
-    """Answered requests that took at most so many seconds; infinity holds them all. So for the next two."""
+    """Answered requests by seconds, cumulative like a Prometheus histogram: infinity has all of them."""
     confidence: Mapping[float, float] = field(default_factory=dict)
-    """Texts that were answered with at most this confidence."""
+    """Texts by confidence, cumulative."""
     waits: Mapping[float, float] = field(default_factory=dict)
-    """Texts that waited at most so many seconds for a free lane."""
+    """Texts by the seconds that they waited for a free lane, cumulative."""
 
     @property
     def served(self) -> float:
-        """All requests, whatever came of them."""
+        """All requests, answered or not."""
         return sum(self.requests.values())
 
     @property
     def texts(self) -> float:
-        """All texts that got an answer."""
+        """All answered texts."""
         return sum(self.predictions.values())
 
 
 @dataclass(frozen=True)
 class Window:
-    """One interval, in which both revisions had traffic or might have had."""
+    """One interval of a rollout."""
 
     end: float
     """Unix seconds."""
@@ -63,57 +60,57 @@ class Window:
 
 @dataclass(frozen=True)
 class Pod:
-    """How one pod has fared since the canary got traffic."""
+    """What happened to one pod since the canary got traffic."""
 
     name: str
     ends: int = 0
-    """How often its server ended, as far as Kubernetes tells: of several times only the last one's is known."""
+    """How often its server ended. Kubernetes keeps the time and the reason of the last end only."""
     reason: str = ""
-    """Of the last end, with the exit code."""
+    """Reason and exit code of the last end."""
     crashed: bool = False
-    """Whether the last one was an end of its own, or for want of memory, and not a probe's doing."""
+    """Whether the server ended by itself or ran out of memory, and was not stopped after a failed probe."""
     silent: bool = False
-    """Whether it has not been ready for a whole interval, though it runs and once was started."""
+    """Whether the server runs and was started, but has not been ready for a whole interval."""
 
 
 @dataclass(frozen=True)
 class Pods:
-    """Those of both versions."""
+    """The pods of both versions."""
 
     stable: tuple[Pod, ...] = ()
     canary: tuple[Pod, ...] = ()
     seconds: float = 0.0
-    """For how long they have been looked at."""
+    """Since the canary got traffic."""
 
 
 def selector_of(namespace: str, service: str) -> str:
-    """Return the label matchers of a service's metrics, as a PodMonitor and KServe's model name make them."""
+    """Return the label matchers of a service's metrics: a PodMonitor adds the namespace, the predictor the name."""
     return f'namespace="{namespace}",model_name="{service}"'
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """Where the predictors' metrics are kept."""
+    """The Prometheus that has the predictors' metrics."""
 
     url: str
     selector: str = ""
-    """Label matchers that single the service out, such as `namespace="team-a",model_name="news"`."""
+    """Label matchers that select the service, such as `namespace="team-a",model_name="news"`."""
 
     def windows(self, stable: str, canary: str, since: float, until: float, interval: float) -> list[Window]:
         """Return the whole intervals between two times, given in Unix seconds, earliest first.
 
-        The same call gives the same windows whoever makes it, so a judge keeps nothing between its checks.
+        The same call always gives the same windows, so a judge keeps no state between its checks.
 
         Args:
-            stable: the revision in service, as its metrics name it.
-            canary: the revision beside it.
+            stable: the `revision` label of the stable version.
+            canary: that of the canary.
             since: when the canary got its first traffic.
             until: now.
             interval: seconds.
 
         Raises:
-            NoEvidence: Prometheus does not answer, or refuses.
-            InputError: it is no Prometheus, or does not understand the selector.
+            NoEvidence: Prometheus does not answer.
+            InputError: the address is not that of a Prometheus, or it refuses the selector.
         """
         ends = [since + interval * n for n in range(1, int((until - since) // interval) + 1)]
         if not ends:
@@ -128,17 +125,22 @@ class Prometheus:
     def _increases(
         self, name: str, revisions: tuple[str, str], ends: Sequence[float], interval: float
     ) -> dict[tuple[str, int], dict[Any, float]]:
-        """Return by revision and number of the interval what each label value rose by."""
+        """Return the increase for each label value, by revision and number of the interval."""
         series, label = _SERIES[name]
         metric, _, own = series.partition("{")
         matchers = [own.rstrip("}"), self.selector, f'revision=~"{"|".join(revisions)}"']
         selected = f"{metric}{{{','.join(part for part in matchers if part)}}}"
         query = f"sum by (revision, {label}) (increase({selected}[{round(interval)}s]))"
-        fields = {"query": query, "start": f"{ends[0]:.3f}", "end": f"{ends[-1]:.3f}", "step": f"{interval:g}"}
         found: dict[tuple[str, int], dict[Any, float]] = {
             (revision, n): {} for revision in revisions for n in range(len(ends))
         }
-        for row in self._asked(fields):
+        try:
+            rows = query_range(self.url, query, ends[0], ends[-1], interval)
+        except Unavailable as error:
+            raise NoEvidence(str(error)) from error
+        except QueryRefused as error:
+            raise InputError(f"{error}: check --selector") from error
+        for row in rows:
             value = row["metric"].get(label, "")
             key = float(value) if label == "le" else value
             for time, text in row["values"]:
@@ -146,26 +148,3 @@ class Prometheus:
                 if math.isfinite(number):
                     found[row["metric"]["revision"], round((float(time) - ends[0]) / interval)][key] = number
         return found
-
-    def _asked(self, fields: Mapping[str, str]) -> list[dict[str, Any]]:
-        try:
-            answer = urllib3.request(
-                "GET", f"{self.url.rstrip('/')}/api/v1/query_range", fields=dict(fields), timeout=_TIMEOUT_SECONDS,
-                retries=urllib3.Retry(2, backoff_factor=0.5),
-            )  # fmt: skip
-        except urllib3.exceptions.LocationValueError as error:
-            raise InputError(f"{self.url} is no address: give Prometheus's, such as http://prometheus:9090") from error
-        except urllib3.exceptions.HTTPError as error:
-            raise NoEvidence(f"Prometheus at {self.url} does not answer ({type(error).__name__})") from error
-        try:
-            body = json.loads(answer.data)
-            if body["status"] == "success":
-                return list(body["data"]["result"])
-            reason = " ".join(str(body["error"]).split())[:200]
-        except (ValueError, KeyError, TypeError):
-            if answer.status >= 500:  # a proxy in front of it, while it is away
-                raise NoEvidence(f"Prometheus at {self.url} answers {answer.status}") from None
-            raise InputError(f"{self.url} answers, but not as Prometheus does: give its address") from None
-        if answer.status == 400:
-            raise InputError(f"Prometheus refuses the query ({reason}): check --selector")
-        raise NoEvidence(f"Prometheus at {self.url} cannot answer ({reason})")

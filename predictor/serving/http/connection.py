@@ -1,8 +1,6 @@
-"""HTTP connections that give back what they hold: a request has to arrive whole, in time, behind a bounded head, and
-its answer has to be read.
+"""HTTP connections with bounds: a request has to arrive in time and with a bounded head, and its answer has to be read.
 
-uvicorn bounds none of that: it listens for ever to a header that never ends, and keeps all of it, as it does an answer
-that is never read.
+uvicorn bounds none of that: it reads and keeps a header that never ends, and keeps an answer that is never read.
 """
 
 import asyncio
@@ -13,9 +11,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _ARRIVAL_SECONDS = 30.0
 _HEAD_BYTES = 65_536
-# Requests on one connection that wait behind the one that is being answered; a piece of 256 KiB may bring thousands.
+# Requests of one connection that may wait for the one that is being answered; one read of 256 KiB may hold thousands.
 _PIPELINE = 64
-# A refused caller may still be sending; closing at once would reset the connection before it reads why.
+# A refused caller may still be sending: closing at once would reset the connection before it has read the refusal.
 _LINGER_SECONDS = 2.0
 
 _NONE, _HEAD, _BODY = range(3)
@@ -28,16 +26,16 @@ _LONG_HEAD = (
 
 
 class Refused(Exception):
-    """What arrives is read no further: it stops the parser, which comes back through `send_400_response`."""
+    """Stops the parser, which then calls `send_400_response`."""
 
 
 class Connection(HttpToolsProtocol):
     """One caller's connection.
 
     Args:
-        config, server_state, app_state, _loop: uvicorn's.
-        seconds: how long a request may take to arrive, from its first byte to its last, and a caller not to read on.
-        linger: how long a refused caller is still listened to.
+        config, server_state, app_state, _loop: those of uvicorn's class.
+        seconds: how long a request may take from its first byte to its last, and how long a caller may read nothing.
+        linger: how long the connection of a refused caller stays open.
     """
 
     def __init__(
@@ -55,19 +53,19 @@ class Connection(HttpToolsProtocol):
         self._reason = _NO_HTTP
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a first request no longer than for a next one."""
+        """Wait for the first request no longer than for the next ones."""
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the caller."""
+        """Cancel the timers."""
         self._stop_timer()
         if self._delivery is not None:
             self._delivery.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; what arrives in one piece, as nearly every request does, needs no timer."""
+        """Parse more bytes. A request that arrives in one read, as nearly all do, needs no timer."""
         if self._refused:
             return
         self._unparsed += len(data)
@@ -77,10 +75,10 @@ class Connection(HttpToolsProtocol):
         elif self._timer is None and not self._refused:
             self._timer = self.loop.call_later(self._seconds, self._late)
         if not self._refused and self._head + self._unparsed > _HEAD_BYTES and self._arriving != _NONE:
-            self._refuse(*_LONG_HEAD)  # a header without end, which the parser keeps for itself
+            self._refuse(*_LONG_HEAD)  # a header that does not end: the parser buffers it
 
     def on_message_begin(self) -> None:
-        """Note that a request begins."""
+        """Start to count the head of a request."""
         if len(self.pipeline) >= _PIPELINE:
             raise Refused  # those before it are answered
         super().on_message_begin()
@@ -98,24 +96,24 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Note that its body begins."""
+        """Start to read the body."""
         super().on_headers_complete()
         self._arriving = _BODY
         self._unparsed = 0
 
     def on_body(self, body: bytes) -> None:
-        """Note that what has come is the body."""
+        """Note that the parser has no unparsed bytes: all of these belong to the body."""
         self._unparsed = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that it has arrived."""
+        """Note that the request has arrived."""
         super().on_message_complete()
         self._arriving = _NONE
         self._unparsed = 0
 
     def _parsed(self, size: int) -> None:
-        """Count bytes of the head, wherever the pieces that arrive begin and end."""
+        """Count parsed bytes of the head."""
         self._unparsed = max(0, self._unparsed - size)
         self._head += size
         if self._head > _HEAD_BYTES:
@@ -123,7 +121,7 @@ class Connection(HttpToolsProtocol):
             raise Refused
 
     def shutdown(self) -> None:
-        """Let a request that was taken be answered; one that is still arriving would only be refused at its end."""
+        """Finish accepted requests; refuse one that is still arriving, since it would be refused at its end."""
         if self._arriving == _BODY and not self._refused and not self._answering():
             self._refuse(
                 b"503 Service Unavailable",
@@ -134,11 +132,11 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Say in the server's own form why the parser stopped."""
+        """Answer why the parser stopped, in the form of our other errors."""
         self._refuse(*self._reason)
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, unless what followed this one was refused."""
+        """Start the next request, unless the connection was refused."""
         more = bool(self.pipeline)
         super().on_response_complete()
         if self._refused and not more:
@@ -146,23 +144,23 @@ class Connection(HttpToolsProtocol):
         self._watch_delivery()
 
     def pause_writing(self) -> None:
-        """Note that answers wait for the caller to read."""
+        """Watch whether the caller reads its answers."""
         super().pause_writing()
         self._watch_delivery()
 
     def resume_writing(self) -> None:
-        """Note that the caller reads on."""
+        """Note that the caller has read."""
         super().resume_writing()
-        self._unread = 0  # more than any time before, whatever is written next
+        self._unread = 0  # the watch starts anew
 
     def _watch_delivery(self) -> None:
-        """Give a caller that does not read its time."""
+        """Start a timer if bytes wait for the caller."""
         if self._delivery is None and (unread := self.transport.get_write_buffer_size()):
             self._unread = unread
             self._delivery = self.loop.call_later(self._seconds, self._undelivered)
 
     def _undelivered(self) -> None:
-        """Let go of a caller that has read nothing for a while, and of its answers."""
+        """Abort the connection of a caller that has read nothing for the time."""
         self._delivery = None
         if self._unread and self.transport.get_write_buffer_size() >= self._unread:
             self.transport.abort()
@@ -172,7 +170,7 @@ class Connection(HttpToolsProtocol):
     def _late(self) -> None:
         self._timer = None
         if self.flow.read_paused or (self._arriving == _HEAD and self._answering()):
-            # It waits behind a request that is being answered, or we have not read on: not the caller's doing.
+            # It waits for the request before it, or we have stopped reading: not the caller's fault.
             self._timer = self.loop.call_later(self._seconds, self._late)
         else:
             self._refuse(
@@ -181,16 +179,16 @@ class Connection(HttpToolsProtocol):
             )
 
     def _answering(self) -> bool:
-        """Say whether a request before the one that arrives is not answered yet."""
+        """Whether an earlier request is not answered yet."""
         earlier = self._arriving != _BODY and self.cycle is not None and not self.cycle.response_complete
         return earlier or bool(self.pipeline)
 
     def _refuse(self, status: bytes, sentence: str, more: bytes = b"") -> None:
-        """Answer without an application, read nothing more, and close."""
+        """Write a refusal without the application, read nothing more, and close."""
         self._refused = True
         self._stop_timer()
         self._unset_keepalive_if_required()
-        if self._answering():  # answers come in the requests' order; after those that have arrived there is none
+        if self._answering():  # answers keep the order of requests, and there is none after those
             if self._arriving == _BODY:
                 self.pipeline.popleft()
             return
@@ -198,7 +196,7 @@ class Connection(HttpToolsProtocol):
             if self.cycle.response_started:
                 self.transport.close()
                 return
-            self.cycle.disconnected = True  # whoever reads the body lets go of what there is
+            self.cycle.disconnected = True  # the application stops reading the body
             self.cycle.message_event.set()
         body = orjson.dumps({"error": sentence})
         self.transport.write(

@@ -1,7 +1,7 @@
 """The two inference routes over HTTP, in front of KServe's application.
 
-They bypass its middlewares and its models of a request, which cost more than the tokenising of a text, and its edges:
-bodies without a bound, a content type that must be one of four, errors that tell of the inside.
+They bypass KServe's middleware and request models, which take longer than tokenising a text, and its faults: bodies
+without a bound, content types other than four refused, errors that show internals.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import orjson
 
 from predictor.errors import Compressed, EmptyTexts, NotNow, NotServed, Overloaded, Refusal, TooLarge, WrongMethod
 from predictor.serving.kserve_model import TextClassifier
-from predictor.serving.wire.bounds import Held
+from predictor.serving.memory import ByteBudget
 from predictor.serving.wire.requests import DEADLINE_HEADER
 
 Message = MutableMapping[str, Any]
@@ -21,31 +21,32 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-# Bytes of an answer that are written at a time: the next are written when the caller has taken most of these.
+# Bytes of an answer that are written at a time: the next are written when the caller has read most of these.
 _PIECE = 65_536
-# A body that is too long is read to its end, so that the caller gets to read why; up to so many times the bound.
+# A body that is too long is read to its end, so that the caller can read the refusal, but only up to this many times
+# the bound.
 _PATIENCE = 8
 _JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
 _DEADLINE = DEADLINE_HEADER.encode()
 
 
-class Gone(Exception):
-    """The caller hung up."""
+class Disconnected(Exception):
+    """The caller closed the connection."""
 
 
 class FrontDoor:
-    """An ASGI application: answers `:predict` and `/infer` of one model, and hands everything else on.
+    """An ASGI application that answers `:predict` and `/infer` of one model, and passes other requests to KServe's.
 
     Args:
         app: KServe's application.
-        model: what answers.
+        model: the model.
         limit: the most bytes of a body.
-        requests: counts the bodies that are not answered yet.
-        answers: counts the answers that are not written yet.
+        requests: the budget of the bodies that are not answered yet.
+        answers: the budget of the answers that are not written yet.
     """
 
-    def __init__(self, app: Any, model: TextClassifier, limit: int, requests: Held, answers: Held) -> None:
+    def __init__(self, app: Any, model: TextClassifier, limit: int, requests: ByteBudget, answers: ByteBudget) -> None:
         self._app = app
         self._model = model
         self._limit = limit
@@ -58,7 +59,7 @@ class FrontDoor:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection event."""
-        if scope["type"] != "http" or not self._takes(scope["method"], scope["path"]):
+        if scope["type"] != "http" or not self._handles(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -70,8 +71,8 @@ class FrontDoor:
                 raise WrongMethod(f"{scope['path']} is not asked with {scope['method']}: send a POST")
             answer, extra = await self._answer(scope["path"], headers, receive)
             held = len(answer)
-            self._answers.take(held)
-        except Gone:
+            self._answers.acquire(held)
+        except Disconnected:
             return
         except Refusal as refusal:
             status, answer, extra = refusal.status, _error(refusal), [_JSON]
@@ -90,11 +91,11 @@ class FrontDoor:
                 more = start + _PIECE < len(answer)
                 await send({"type": "http.response.body", "body": answer[start : start + _PIECE], "more_body": more})
                 if more:
-                    await asyncio.sleep(0)  # each write waits for the interpreter, and health for all of them
+                    await asyncio.sleep(0)  # between writes, health checks run
         finally:
-            self._answers.give(held)
+            self._answers.release(held)
 
-    def _takes(self, method: str, path: str) -> bool:
+    def _handles(self, method: str, path: str) -> bool:
         return path in self._routes or (method == "POST" and not path.startswith("/v2/repository/"))
 
     async def _answer(self, path: str, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, Headers]:
@@ -106,7 +107,7 @@ class FrontDoor:
             if (encoding := headers.get(b"content-encoding", b"identity")) != b"identity":
                 named = encoding[:20].decode("latin-1")
                 raise self._counted(protocol, Compressed(f"the body has content-encoding {named}: send it as it is"))
-            return await _unless_gone(route(body, headers), receive)
+            return await _unless_disconnected(route(body, headers), receive)
 
     async def _v1(self, body: bytes, headers: dict[bytes, bytes]) -> tuple[bytes, Headers]:
         return await self._model.answer_v1(body, headers.get(_DEADLINE)), [_JSON]
@@ -122,12 +123,12 @@ class FrontDoor:
 
     @asynccontextmanager
     async def _body(self, protocol: str, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[bytes]:
-        """Read the body, and count it among those held until it is answered.
+        """Read the body, and hold its part of the budget until it is answered.
 
         Raises:
             TooLarge: it is longer than the limit.
-            Overloaded: too many are held already.
-            Gone: it breaks off.
+            Overloaded: the budget is used up.
+            Disconnected: the caller closed the connection before its end.
         """
         parts: list[bytes] = []
         size = held = 0
@@ -135,11 +136,11 @@ class FrontDoor:
         more = True
         try:
             if b"expect" in headers and int(headers.get(b"content-length", b"0")) > self._limit:
-                raise self._counted(protocol, too_large)  # the caller waits for leave to send
+                raise self._counted(protocol, too_large)  # the caller waits for permission to send it
             while more and size <= _PATIENCE * self._limit:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise Gone
+                    raise Disconnected
                 part: bytes = message.get("body", b"")
                 more = message.get("more_body", False)
                 size += len(part)
@@ -149,41 +150,41 @@ class FrontDoor:
                 parts.append(part)
                 held += len(part)
                 try:
-                    self._requests.take(len(part))
+                    self._requests.acquire(len(part))
                 except Overloaded as full:
                     raise self._counted(protocol, full) from None
             if size > self._limit:
                 raise self._counted(protocol, too_large)
             yield b"".join(parts)
         finally:
-            self._requests.give(held)
+            self._requests.release(held)
 
     def _counted(self, protocol: str, refusal: Refusal) -> Refusal:
-        """Count a refusal that the model does not hear of."""
+        """Count a refusal of a request that does not reach the model."""
         if protocol:
             self._model.metrics.request(protocol, refusal.status, 0.0)
         return refusal
 
 
-async def _unless_gone(answering: Awaitable[tuple[bytes, Headers]], receive: Receive) -> tuple[bytes, Headers]:
-    """Answer, but stop when the caller hangs up: nobody is there to read it."""
+async def _unless_disconnected(answering: Awaitable[tuple[bytes, Headers]], receive: Receive) -> tuple[bytes, Headers]:
+    """Wait for the answer, but stop when the caller closes the connection."""
     task = asyncio.current_task()
     assert task is not None
 
-    def hang_up(_: object) -> None:
+    def cancel(_: object) -> None:
         task.cancel()
 
-    gone = asyncio.ensure_future(receive())  # the next message after a whole body is a disconnect
-    gone.add_done_callback(hang_up)
+    disconnected = asyncio.ensure_future(receive())  # the next message after a whole body is a disconnect
+    disconnected.add_done_callback(cancel)
     try:
         return await answering
     except asyncio.CancelledError:
-        if gone.done():
-            raise Gone from None
+        if disconnected.done():
+            raise Disconnected from None
         raise
     finally:
-        gone.remove_done_callback(hang_up)
-        gone.cancel()
+        disconnected.remove_done_callback(cancel)
+        disconnected.cancel()
 
 
 def _error(refusal: Refusal) -> bytes:

@@ -1,17 +1,17 @@
-"""What is looked at before a request is read: reading costs time and memory for each value, however small.
+"""Bounds on a request that are checked before it is parsed, since parsing costs time and memory for each value.
 
-The parsers of JSON and protobuf keep the interpreter to themselves until they are done, so a request with millions of
-empty values would stop everybody else's. Counting takes a fraction of it, and ends where there is too much.
+The parsers of JSON and protobuf hold the interpreter's lock until they are done, so a request with millions of empty
+values would stop all others. Counting its values takes a fraction of that time, and stops at the bound.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from predictor.errors import BadRequest, Overloaded, TooLarge
+from predictor.errors import BadRequest, TooLarge
 
 SMALL = 32_768
-"""Bytes of a request that is read on the spot: what it holds, it takes a few milliseconds at most."""
-# Values, and bytes of a gRPC message, that a request may have beside those that its texts need.
+"""Bytes of a request that is parsed on the event loop: whatever it holds, that takes a few milliseconds at most."""
+# Values, and bytes of a gRPC message, that a request may have in addition to those of its texts.
 _SPARE_VALUES = 4096
 _SPARE_BYTES = 65_536
 
@@ -19,59 +19,33 @@ _SPARE_BYTES = 65_536
 _TEXTS: dict[int, Any] = {5: {5: {8: None}}, 7: None}
 
 
-class Held:
-    """Bytes of requests or answers that are held for callers of all protocols, up to a bound.
-
-    Args:
-        limit: the most bytes.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.bytes = 0
-
-    def take(self, size: int) -> None:
-        """Hold more; whoever takes gives back, also what is refused.
-
-        Raises:
-            Overloaded: it is too much.
-        """
-        self.bytes += size
-        if self.bytes > self._limit:
-            raise Overloaded("the server holds all the requests it can: send the request again in 1 s", 1)
-
-    def give(self, size: int) -> None:
-        """Hold less."""
-        self.bytes -= size
-
-
 def check_json(body: bytes, texts: int) -> None:
-    """Refuse a body that has more values than so many texts need.
+    """Check that a body has no more values than `texts` texts need.
 
     Raises:
-        TooLarge: it does.
+        TooLarge: it has more.
     """
     if len(body) <= SMALL or _few_values(body, texts):
         return
-    # What was counted may be in the texts: look again without them.
+    # The counted signs may be inside texts: count again without strings.
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if bare.count(b'"') > 4 * (texts + _SPARE_VALUES) or not _few_values(b"".join(bare.split(b'"')[::2]), texts):
         raise TooLarge(f"the body has more values than {texts} texts need: send its texts in several requests")
 
 
 def _few_values(body: bytes, texts: int) -> bool:
-    """Say whether the signs that stand between values are not too many for {"text": "a text"}, so many times."""
+    """Whether there are no more colons, commas and brackets than `texts` times {"text": "a text"} has."""
     names = body.count(b":")
     signs = names + sum(map(body.count, (b",", b"[", b"{")))
     return names <= texts + _SPARE_VALUES and signs <= 3 * texts + _SPARE_VALUES
 
 
 def check_message(message: bytes, texts: int) -> None:
-    """Refuse a ModelInferRequest with more than so many texts, or with much beside them.
+    """Check that a ModelInferRequest has at most `texts` texts, and few bytes in addition to them.
 
     Raises:
-        TooLarge: it is so.
-        BadRequest: it is no message at all.
+        TooLarge: it has more.
+        BadRequest: it is not a ModelInferRequest.
     """
     if len(message) <= SMALL:
         return
@@ -80,7 +54,7 @@ def check_message(message: bytes, texts: int) -> None:
 
 
 def _spend(message: bytes, at: int, end: int, fields: dict[int, Any], left: list[int]) -> None:
-    """Take the fields between two places off what is left of texts and of other bytes."""
+    """Subtract the fields between two offsets from the texts and the other bytes that are left."""
     for number, start, stop in _fields(message, at, end):
         if fields.get(number, fields) is None:
             left[0] -= 1
@@ -98,7 +72,7 @@ def _spend(message: bytes, at: int, end: int, fields: dict[int, Any], left: list
 
 
 def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the number of each field, and where its value starts and stops."""
+    """Yield the number of each field, and the offsets of its value's start and end."""
     while at < end:
         key, at = _varint(message, at, end)
         match key & 7:
@@ -120,7 +94,7 @@ def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def _varint(message: bytes, at: int, end: int) -> tuple[int, int]:
-    """Return the number that starts at a place, and where it stops."""
+    """Return the number that starts at an offset, and the offset of its end."""
     number = 0
     for shift in range(0, 70, 7):
         if at >= end:

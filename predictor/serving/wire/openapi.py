@@ -1,6 +1,6 @@
 """The page at /openapi.json and /docs: what the server's HTTP side takes and every answer it gives.
 
-Written by hand, since KServe's own is of routes that are never reached. A test makes its requests from this page.
+Written by hand, since KServe's own describes routes that are never reached. A test makes its requests from this page.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from predictor.serving.wire.requests import DEADLINE_HEADER, ID_CHARACTERS, OUTP
 
 Schema = dict[str, Any]
 
-# A character that cleaning leaves and that can be seen; Python's idea of white space goes beyond that of regular
-# expressions elsewhere. That a text is markup alone cannot be said here.
+# A visible character that cleaning keeps. Python counts more characters as white space than regular expressions in
+# other languages do. A schema cannot say that a text must not be markup only.
 _SEEN = (
     r"[^\s\\\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8]"

@@ -1,4 +1,4 @@
-"""From the wire to a question: V1 JSON, V2 JSON, V2 binary and gRPC ask the same things."""
+"""Reads requests: V1 JSON, V2 JSON, V2 binary and gRPC become the same InferenceRequest."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import BadRequest, NotServed, TooLarge
 from predictor.serving.wire.bounds import check_message
-from predictor.serving.wire.values import dict_of, flag, json_object, kind, shown, whole
+from predictor.serving.wire.values import as_integer, excerpt, flag, json_object, json_type, object_or_empty
 
 INPUTS = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
 _USUAL = ("label", "confidence")
 _PARAMETERS = ("top_k", "timeout")
 TOP = ("top_labels", "top_confidences")
 OUTPUTS = (*_USUAL, "probabilities", *TOP)
-# What Envoy, and so every gateway made of it, tells of the time it is going to wait.
+# With this header Envoy, and every gateway that is built on it, says how long it is going to wait.
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
-# The most dimensions of a tensor, and characters of an id: both are one in nearly every request.
+# The most dimensions of a tensor, and the most characters of an id.
 RANK = 16
 ID_CHARACTERS = 1024
 _V1_SHAPE = '{"instances": ["a text", ...]}'
@@ -27,8 +27,8 @@ _V2_SHAPE = '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "da
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a request of any protocol asks."""
+class InferenceRequest:
+    """A request of any protocol."""
 
     texts: list[str]
     """At least one."""
@@ -38,10 +38,10 @@ class Question:
     """Seconds."""
     outputs: tuple[str, ...] = _USUAL
     binary: frozenset[str] = frozenset()
-    """Outputs to send as bytes; all or none of them over gRPC."""
+    """Outputs to send as binary tensors; over gRPC all or none of them."""
 
     def values(self, labels: int) -> int:
-        """Return how many values an answer of so many labels has."""
+        """Return how many values the answer has if the model has so many labels."""
         best = min(self.top_k or labels, labels)
         of_a_text = {"probabilities": labels, **dict.fromkeys(TOP, best)}
         asked = {*self.outputs, *(TOP if self.top_k else ())}
@@ -50,7 +50,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Tensor:
-    """The input of a V2 request; `data` is what JSON or protobuf held, bytes where the tensor is binary."""
+    """The input of a V2 request; `data` is a value of JSON or protobuf, or bytes where the tensor is binary."""
 
     datatype: object
     shape: object
@@ -66,15 +66,15 @@ def output_types(labels: int) -> list[dict[str, Any]]:
     ]
 
 
-def read_v1(body: bytes, most: int) -> Question:
-    """Read a V1 request, whatever its content type says.
+def read_v1(body: bytes, most: int) -> InferenceRequest:
+    """Read a V1 request, whatever its content type.
 
     Args:
         body: JSON.
-        most: texts of a request.
+        most: the most texts of a request.
 
     Raises:
-        BadRequest: it is of another shape; the message says what was found and what is wanted.
+        BadRequest: its shape is wrong; the message says what was found and what to send.
         TooLarge: it has more texts.
     """
     payload = json_object(body, most, _V1_SHAPE)
@@ -82,23 +82,23 @@ def read_v1(body: bytes, most: int) -> Question:
         raise BadRequest(f"the body has no 'instances': send {_V1_SHAPE}")
     instances = payload["instances"]
     if not isinstance(instances, list):
-        raise BadRequest(f"'instances' is a JSON {kind(instances)}: send {_V1_SHAPE}")
+        raise BadRequest(f"'instances' is a JSON {json_type(instances)}: send {_V1_SHAPE}")
     _bounded(len(instances), most)
     texts = [_v1_text(instance, number) for number, instance in enumerate(instances)]
     top_k, timeout = _parameters(payload.get("parameters"))
-    return Question(_checked(texts), "", top_k, timeout)
+    return InferenceRequest(_checked(texts), "", top_k, timeout)
 
 
-def read_v2(body: bytes, json_length: str | None, most: int) -> Question:
+def read_v2(body: bytes, json_length: str | None, most: int) -> InferenceRequest:
     """Read a V2 request that came over HTTP.
 
     Args:
-        body: JSON, and the binary tensor behind it.
-        json_length: the header `inference-header-content-length`; none where all of the body is JSON.
-        most: texts of a request.
+        body: JSON, and after it the binary tensor.
+        json_length: the header `inference-header-content-length`; None where all of the body is JSON.
+        most: the most texts of a request.
 
     Raises:
-        BadRequest: it is of another shape.
+        BadRequest: its shape is wrong.
         TooLarge: it has more texts.
     """
     head = body
@@ -118,14 +118,14 @@ def read_v2(body: bytes, json_length: str | None, most: int) -> Question:
     (tensor,) = inputs
     data = tensor.get("data")
     follow = len(body) - len(head)
-    size = whole(dict_of(tensor.get("parameters"), "parameters").get("binary_data_size"))
+    size = as_integer(object_or_empty(tensor.get("parameters"), "parameters").get("binary_data_size"))
     if size is not None:
         if type(size) is not int or not 0 <= size <= follow:
-            raise BadRequest(f"binary_data_size is {shown(size)} and {follow} bytes follow: send their number")
+            raise BadRequest(f"binary_data_size is {excerpt(size)} and {follow} bytes follow: send their number")
         data = body[len(head) : len(head) + size]
     if follow > (size or 0):
         raise BadRequest(f"{follow - (size or 0)} bytes follow the tensor: send its binary_data_size")
-    parameters = dict_of(payload.get("parameters"), "parameters")
+    parameters = object_or_empty(payload.get("parameters"), "parameters")
     every = flag(parameters, "binary_data_output", False)
     outputs = [] if payload.get("outputs") is None else payload["outputs"]
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):
@@ -135,23 +135,23 @@ def read_v2(body: bytes, json_length: str | None, most: int) -> Question:
     for output in outputs:
         name = output.get("name")
         if not isinstance(name, str):
-            raise BadRequest(f"an output has the name {shown(name)}: ask for {', '.join(OUTPUTS)}")
-        binary[name] = flag(dict_of(output.get("parameters"), "parameters"), "binary_data", every)
+            raise BadRequest(f"an output has the name {excerpt(name)}: ask for {', '.join(OUTPUTS)}")
+        binary[name] = flag(object_or_empty(output.get("parameters"), "parameters"), "binary_data", every)
     asked = Tensor(tensor.get("datatype"), tensor.get("shape"), data)
     return _v2(asked, payload.get("id"), parameters, binary, every, most)
 
 
-def read_grpc(message: bytes, model: str, most: int) -> Question:
-    """Read a V2 request that came over gRPC; its answer is binary if the request is.
+def read_grpc(message: bytes, model: str, most: int) -> InferenceRequest:
+    """Read a V2 request that came over gRPC; the answer is binary if the request is.
 
     Args:
-        message: a ModelInferRequest.
-        model: the one that is served.
-        most: texts of a request.
+        message: a serialised ModelInferRequest.
+        model: the model that is served.
+        most: the most texts of a request.
 
     Raises:
-        BadRequest: it is of another shape.
-        NotServed: another model is asked.
+        BadRequest: its shape is wrong.
+        NotServed: it is for another model.
         TooLarge: it has more texts.
     """
     check_message(message, most)
@@ -160,7 +160,7 @@ def read_grpc(message: bytes, model: str, most: int) -> Question:
     except DecodeError:
         raise BadRequest("the message is no ModelInferRequest: make it from grpc_predict_v2.proto") from None
     if request.model_name != model:
-        raise NotServed(f"there is no model {shown(request.model_name)}: ask for '{model}'")
+        raise NotServed(f"there is no model {excerpt(request.model_name)}: ask for '{model}'")
     _one_text([tensor.name for tensor in request.inputs])
     _few_outputs(len(request.outputs))
     (tensor,) = request.inputs
@@ -179,40 +179,40 @@ def read_grpc(message: bytes, model: str, most: int) -> Question:
 
 
 def read_deadline(header: bytes | None) -> float | None:
-    """Return the seconds a gateway is going to wait, from the milliseconds in its header; none where it does not say.
+    """Return the seconds that a gateway is going to wait, from the milliseconds in its header; None without one.
 
     Raises:
-        BadRequest: the header holds something else.
+        BadRequest: the header is not a number of milliseconds.
     """
     if header is None:
         return None
     if not header.isdigit() or len(header) > 10 or not int(header):
-        raise BadRequest(f"{DEADLINE_HEADER} is {shown(header)}: send milliseconds, from 1 on")
+        raise BadRequest(f"{DEADLINE_HEADER} is {excerpt(header)}: send milliseconds, from 1 on")
     return int(header) / 1000
 
 
 def _v2(
     tensor: Tensor, request_id: object, parameters: dict[str, Any], asked: dict[str, bool], every: bool, most: int
-) -> Question:
-    """Make the question of a V2 request; `asked` are the outputs it wants, and whether as bytes."""
+) -> InferenceRequest:
+    """Check a V2 request; `asked` has the outputs that it names, and whether each is to be binary."""
     if request_id is not None and not isinstance(request_id, str):
-        raise BadRequest(f"'id' is a JSON {kind(request_id)}: send a string, or leave it out")
+        raise BadRequest(f"'id' is a JSON {json_type(request_id)}: send a string, or leave it out")
     if request_id and len(request_id) > ID_CHARACTERS:
         raise BadRequest(f"'id' has {len(request_id)} characters: send {ID_CHARACTERS} at most")
     for name in asked:
         if name not in OUTPUTS:
-            raise BadRequest(f"there is no output {shown(name)}: ask for {', '.join(OUTPUTS)}")
+            raise BadRequest(f"there is no output {excerpt(name)}: ask for {', '.join(OUTPUTS)}")
     top_k, timeout = _parameters(parameters)
     names = tuple(name for name in OUTPUTS if name in (asked or _USUAL))
     if not asked and top_k:
         names += TOP
     binary = frozenset(name for name in names if asked.get(name, every))
-    return Question(_checked(_v2_texts(tensor, most)), request_id or "", top_k, timeout, names, binary)
+    return InferenceRequest(_checked(_v2_texts(tensor, most)), request_id or "", top_k, timeout, names, binary)
 
 
 def _one_text(names: Sequence[object]) -> None:
     if len(names) != 1 or names[0] != "text":
-        found = ", ".join(map(shown, names[:3])) or "none"
+        found = ", ".join(map(excerpt, names[:3])) or "none"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise BadRequest(f"the request has the input tensors {found}{more}: send one, named 'text'")
 
@@ -234,21 +234,23 @@ def _bounded(texts: int, most: int) -> None:
 
 def _v2_texts(tensor: Tensor, most: int) -> list[str]:
     if tensor.datatype != "BYTES":
-        raise BadRequest(f"input 'text' has datatype {shown(tensor.datatype)}: send BYTES")
+        raise BadRequest(f"input 'text' has datatype {excerpt(tensor.datatype)}: send BYTES")
     shape = tensor.shape
     if isinstance(shape, list):
         _few_dimensions(shape)
-        shape = list(map(whole, shape))
+        shape = list(map(as_integer, shape))
     if not isinstance(shape, list) or not shape or any(type(size) is not int or size < 0 for size in shape):
-        raise BadRequest(f"input 'text' has shape {shown(shape)}: send the number of texts, as [2]")
+        raise BadRequest(f"input 'text' has shape {excerpt(shape)}: send the number of texts, as [2]")
     values = _unpacked(tensor.data, most) if isinstance(tensor.data, bytes) else _flat(tensor.data, most)
     if len(values) != math.prod(shape):
-        raise BadRequest(f"input 'text' has {len(values)} elements but shape {shown(shape)}: send the number of texts")
+        raise BadRequest(
+            f"input 'text' has {len(values)} elements but shape {excerpt(shape)}: send the number of texts"
+        )
     return [_v2_text(value, number) for number, value in enumerate(values)]
 
 
 def _unpacked(raw: bytes, most: int) -> list[bytes]:
-    """Return the strings of a binary tensor, each behind its length in four bytes, the least first."""
+    """Return the strings of a binary tensor, each after its length in four bytes, little-endian."""
     strings: list[bytes] = []
     at = 0
     while at < len(raw):
@@ -262,9 +264,9 @@ def _unpacked(raw: bytes, most: int) -> list[bytes]:
 
 
 def _flat(data: object, most: int) -> list[Any]:
-    """Flatten nested JSON arrays of any shape; a loop, so that depth costs no stack."""
+    """Flatten nested JSON arrays of any shape, in a loop, so that deep nesting does not overflow the stack."""
     if not isinstance(data, list):
-        raise BadRequest(f"the data of input 'text' is a JSON {kind(data)}: send a list of strings")
+        raise BadRequest(f"the data of input 'text' is a JSON {json_type(data)}: send a list of strings")
     flat: list[Any] = []
     left = data[::-1]
     while left:
@@ -285,14 +287,14 @@ def _v2_text(value: object, number: int) -> str:
             return value.decode("utf-8")
         except UnicodeDecodeError as error:
             raise BadRequest(f"text {number} is not UTF-8 (byte {error.start}): send UTF-8") from None
-    raise BadRequest(f"element {number} of input 'text' is a JSON {kind(value)}: send a string")
+    raise BadRequest(f"element {number} of input 'text' is a JSON {json_type(value)}: send a string")
 
 
 def _v1_text(instance: object, number: int) -> str:
     if isinstance(instance, dict) and set(instance) == {"text"}:
         instance = instance["text"]
     if not isinstance(instance, str):
-        raise BadRequest(f'instance {number} is a JSON {kind(instance)}: send a string, or {{"text": "a text"}}')
+        raise BadRequest(f'instance {number} is a JSON {json_type(instance)}: send a string, or {{"text": "a text"}}')
     return instance
 
 
@@ -303,12 +305,12 @@ def _checked(texts: list[str]) -> list[str]:
 
 
 def _parameters(parameters: object) -> tuple[int | None, float | None]:
-    """Return `top_k`, and `timeout` in seconds; on the wire it counts microseconds, as Triton's parameter does."""
-    given = dict_of(parameters, "parameters")
-    top_k, timeout = (whole(given.get(name)) for name in _PARAMETERS)
+    """Return `top_k`, and `timeout` in seconds; the request has microseconds, as Triton's parameter does."""
+    given = object_or_empty(parameters, "parameters")
+    top_k, timeout = (as_integer(given.get(name)) for name in _PARAMETERS)
     for name, value in zip(_PARAMETERS, (top_k, timeout), strict=True):
         if value is not None and (type(value) is not int or value < 1):
-            raise BadRequest(f"parameter {name} is {shown(value)}: send a whole number from 1 on")
+            raise BadRequest(f"parameter {name} is {excerpt(value)}: send a whole number from 1 on")
     return top_k, timeout / 1e6 if timeout else None
 
 

@@ -1,6 +1,6 @@
-"""From the classifier to the wire: the same numbers, bit for bit, as V1 JSON, V2 JSON, V2 binary and protobuf.
+"""Writes answers: the same numbers, bit for bit, as V1 JSON, V2 JSON, V2 binary and protobuf.
 
-`rows` are probabilities, float32 of shape (texts, labels). JSON holds a float32 as the float64 of the same value.
+`rows` are probabilities, float32 of shape (texts, labels). JSON has a float32 as the float64 of the same value.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,18 @@ import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from numpy.typing import NDArray
 
-from predictor.serving.wire.requests import TOP, Question
+from predictor.serving.wire.requests import TOP, InferenceRequest
 
-_SOME = 256
+# Texts whose predictions are written at a time.
+_PART = 256
 
 
-def v1_answer(question: Question, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
-    """Return the V1 body: a prediction for each instance, in order, with the best `top_k` if they were asked for."""
-    # Some at a time: an answer is a hundred times as large while it is made of Python's objects.
+def v1_answer(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
+    """Return the V1 body: a prediction for each instance, in order, with the best `top_k` labels if requested."""
+    # In parts: as Python objects, an answer takes a hundred times the memory of its JSON.
     parts = [
-        orjson.dumps(_predictions(question.top_k, labels, rows[start : start + _SOME]))[1:-1]
-        for start in range(0, len(rows), _SOME)
+        orjson.dumps(_predictions(request.top_k, labels, rows[start : start + _PART]))[1:-1]
+        for start in range(0, len(rows), _PART)
     ]
     return b'{"predictions":[%b],"model_version":%b}' % (b",".join(parts), orjson.dumps(version))
 
@@ -42,16 +43,16 @@ def _predictions(top_k: int | None, labels: Sequence[str], rows: NDArray[np.floa
 
 
 def top(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Return the places of the k greatest values of each row, the greatest first, equals in the labels' order."""
+    """Return the indices of the k greatest values of each row, the greatest first, equal ones in the labels' order."""
     return np.argsort(-rows, axis=1, kind="stable")[:, :k]
 
 
-def _tensors(question: Question, labels: Sequence[str], rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Return the outputs asked for, label names as bytes."""
+def _tensors(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Return the requested outputs by name; label names are bytes."""
     names = np.array([label.encode() for label in labels], dtype=object)
     tensors: dict[str, NDArray[Any]] = {}
-    order = top(rows, question.top_k or len(labels)) if set(TOP) & set(question.outputs) else None
-    for name in question.outputs:
+    order = top(rows, request.top_k or len(labels)) if set(TOP) & set(request.outputs) else None
+    for name in request.outputs:
         match name:
             case "label":
                 tensors[name] = names[rows.argmax(axis=1)]
@@ -74,15 +75,15 @@ def _packed(values: NDArray[Any]) -> bytes:
 
 
 def v2_answer(
-    question: Question, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
+    request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
 ) -> tuple[bytes, int | None]:
-    """Return the V2 body, and the length of its JSON part where binary tensors follow it."""
+    """Return the V2 body, and the length of its JSON part if binary tensors follow it."""
     outputs: list[dict[str, Any]] = []
     raw = []
-    for output, values in _tensors(question, labels, rows).items():
+    for output, values in _tensors(request, labels, rows).items():
         text = values.dtype == object
         tensor: dict[str, Any] = {"name": output, "datatype": "BYTES" if text else "FP32", "shape": values.shape}
-        if output in question.binary:
+        if output in request.binary:
             raw.append(_packed(values))
             tensor["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
@@ -90,21 +91,21 @@ def v2_answer(
             tensor["data"] = [value.decode() for value in flat] if text else flat
         outputs.append(tensor)
     answer = {"model_name": name, "model_version": version, "outputs": outputs}
-    if question.id:
-        answer["id"] = question.id
+    if request.id:
+        answer["id"] = request.id
     head = orjson.dumps(answer)
     return (head + b"".join(raw), len(head)) if raw else (head, None)
 
 
 def grpc_answer(
-    question: Question, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
+    request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
 ) -> pb.ModelInferResponse:
     """Return the V2 answer as protobuf."""
-    answer = pb.ModelInferResponse(model_name=name, model_version=version, id=question.id)
-    for output, values in _tensors(question, labels, rows).items():
+    answer = pb.ModelInferResponse(model_name=name, model_version=version, id=request.id)
+    for output, values in _tensors(request, labels, rows).items():
         text = values.dtype == object
         tensor = answer.outputs.add(name=output, datatype="BYTES" if text else "FP32", shape=values.shape)
-        if output in question.binary:
+        if output in request.binary:
             answer.raw_output_contents.append(_packed(values))
         elif text:
             tensor.contents.bytes_contents.extend(values.ravel().tolist())

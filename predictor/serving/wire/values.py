@@ -1,4 +1,4 @@
-"""Values of a request: what they are, and how a refusal speaks of them."""
+"""Values of a request: how they are read, and how refusals show them."""
 
 from typing import Any
 
@@ -7,20 +7,21 @@ import orjson
 from predictor.errors import BadRequest
 from predictor.serving.wire.bounds import check_json
 
-# Characters of what a caller sent that a refusal shows.
+# The most characters of a request that a refusal shows.
 _SHOWN = 40
 
 
-def whole(value: Any) -> Any:
-    """Make an integer of what JSON Schema counts as one, such as 3.0; the parser makes floats of those past 64 bits."""
+def as_integer(value: Any) -> Any:
+    """Turn a float that JSON Schema counts as an integer, such as 3.0, into an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**64 else value
 
 
 def json_object(body: bytes, most: int, wanted: str) -> dict[str, Any]:
-    """Parse a body that is a JSON object with no more than so many texts; `wanted` is what to send.
+    """Parse a body that is a JSON object with at most `most` texts; `wanted` is what a refusal says to send.
 
     Raises:
-        BadRequest, TooLarge: it is not.
+        BadRequest: it is not a JSON object.
+        TooLarge: it has more values than its texts may need.
     """
     check_json(body, most)
     try:
@@ -28,20 +29,20 @@ def json_object(body: bytes, most: int, wanted: str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON ({error}): send {wanted}") from None
     if not isinstance(payload, dict):
-        raise BadRequest(f"the body is a JSON {kind(payload)}: send {wanted}")
+        raise BadRequest(f"the body is a JSON {json_type(payload)}: send {wanted}")
     return payload
 
 
-def dict_of(value: object, name: str) -> dict[str, Any]:
-    """Return an object that may be left out.
+def object_or_empty(value: object, name: str) -> dict[str, Any]:
+    """Return an object that may be left out, and is empty then.
 
     Raises:
-        BadRequest: it is something else.
+        BadRequest: it is not an object.
     """
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadRequest(f"'{name}' is a JSON {kind(value)}: send an object, or leave it out")
+        raise BadRequest(f"'{name}' is a JSON {json_type(value)}: send an object, or leave it out")
     return value
 
 
@@ -49,24 +50,24 @@ def flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     """Return a parameter that is true or false.
 
     Raises:
-        BadRequest: it is something else.
+        BadRequest: it is neither.
     """
     value = parameters.get(name)
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise BadRequest(f"parameter {name} is {shown(value)}: send true or false")
+        raise BadRequest(f"parameter {name} is {excerpt(value)}: send true or false")
     return value
 
 
-def kind(value: object) -> str:
-    """Return what JSON calls such a value."""
+def json_type(value: object) -> str:
+    """Return the JSON name of a value's type."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 
 
-def shown(value: object) -> str:
-    """Return the start of what a caller sent, as Python writes it; no more of it is looked at."""
+def excerpt(value: object) -> str:
+    """Return the start of a value as Python writes it; the rest is not read."""
     if isinstance(value, dict):
         return "a JSON object"
     text = repr([_start(item) for item in value[:_SHOWN]] if isinstance(value, list) else _start(value))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from components.rollout.controller import conduct, start, turn
+from components.rollout.controller import run_to_end, start, step
 from components.rollout.inference_service import GROUP, PLURAL, VERSION
 from components.rollout.state import Phase
 from tests.cluster.replay import SETTINGS, Time, evidence
@@ -30,7 +30,7 @@ class Watched(Kserve):
 def whole(kserve: Kserve, version: str, canary: Behaviour | None = STABLE) -> Phase:
     time = Time(kserve)
     start(kserve.cluster, NAME, uri(version), SETTINGS, time.clock)
-    return conduct(kserve.cluster, NAME, evidence(canary), time.clock).phase
+    return run_to_end(kserve.cluster, NAME, evidence(canary), time.clock).phase
 
 
 def replicas(kserve: Kserve) -> tuple[int | None, int | None]:
@@ -43,6 +43,6 @@ def merge(kserve: Kserve, spec: dict[str, Any]) -> None:
     kserve.cluster.api.patch_namespaced_custom_object(*where, {"spec": spec})
 
 
-def conduct_once(kserve: Kserve, time: Time) -> None:
-    turn(kserve.cluster, NAME, evidence(), time.clock)
+def step_once(kserve: Kserve, time: Time) -> None:
+    step(kserve.cluster, NAME, evidence(), time.clock)
     time.sleep(5)

@@ -8,13 +8,13 @@ import pytest
 
 from components.rollout.golden import Golden, check_asked, objection
 from components.rollout.inference_service import Service
-from components.rollout.state import Phase, Rollout, Seen, Settings, Version
-from components.rollout.transitions import advance
+from components.rollout.state import ModelVersion, Observation, Phase, Rollout, Settings
+from components.rollout.transitions import next_state
 from predictor.client import retry
 from predictor.errors import InputError
 from tests.fakes.predictor import Fake, serving
 
-_A, _B = (Version(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
+_A, _B = (ModelVersion(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
 _ROLLOUT = Rollout(_A, _B, Phase.PREPARING, 0.0, 0.0, Settings(deadline=600))
 
 
@@ -46,7 +46,7 @@ def test_golden_texts_speak_against_a_canary_that_answers_otherwise(versions: tu
     canary.label = _worlds(5)
     sentence = objection(golden, "team-a", _service(), _ROLLOUT)
     assert sentence == "12.5% of 40 golden texts get another label"
-    assert advance(_ROLLOUT, Seen(_service(), 1.0, objection=sentence)).phase is Phase.ROLLING_BACK
+    assert next_state(_ROLLOUT, Observation(_service(), 1.0, objection=sentence)).phase is Phase.ROLLING_BACK
 
 
 @pytest.mark.parametrize(

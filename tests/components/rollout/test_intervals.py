@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from components.rollout.judging.evidence import Counts, Window
 from components.rollout.judging.intervals import distributions, quantile, shares
-from components.rollout.judging.judge import Verdict, judge
+from components.rollout.judging.judge import judge
+from components.rollout.verdict import Verdict
 
 _TEN_CHECKS = (10, 10, 20, 20, 30, 30, 40, 40, 50, 50)
 _REQUESTS = 12_000

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
+from components.rollout.judging import judge as judging
 from components.rollout.judging.evidence import Counts, Window
 from components.rollout.judging.intervals import quantile
-from components.rollout.judging.judge import Tolerance, judge
+from components.rollout.judging.judge import ALPHA, Tolerance, judge
 from components.rollout.judging.sequential import EITHER, MORE, Table, log_evidence, mean_evidence
+from components.rollout.verdict import Check
 from tests.components.rollout.traffic import BIASED, FAILING, SLOW, STABLE, Behaviour, Recorded, Simulated, windows
 
 # Of the seconds a test may take: two intervals of 100 requests a second for two minutes, a tenth of them the canary's.
@@ -34,6 +36,19 @@ def harms(canary: Behaviour) -> set[str]:
 def test_each_harm_is_found_by_its_own_signal(canary: Behaviour, signal: str) -> None:
     assert signal in harms(canary)
     assert harms(STABLE) == set()
+
+
+def test_each_signal_has_to_prove_more_where_there_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    signals = judging._SIGNALS
+    enough_for_as_many = math.log((len(signals) + 0.5) / ALPHA)
+
+    def another(*_: object) -> Check:
+        return judging._check("another", enough_for_as_many, True, "it is worse")
+
+    monkeypatch.setattr(judging, "_SIGNALS", (*signals[1:], another))
+    assert judge(()).reasons == ["it is worse"]
+    monkeypatch.setattr(judging, "_SIGNALS", (*signals, another))
+    assert not judge(()).harm
 
 
 def test_a_refusing_canary_is_saturated_not_failing() -> None:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import conduct, start
+from components.rollout.controller import run_to_end, start
 from components.rollout.endings import promote, roll_back
 from components.rollout.record import load
 from components.rollout.state import Phase
 from predictor.errors import InputError
 from tests.cluster.replay import SETTINGS, A, B, C, Time, evidence
-from tests.components.rollout.replayed import Watched, conduct_once, merge, replicas, whole
+from tests.components.rollout.replayed import Watched, merge, replicas, step_once, whole
 from tests.components.rollout.traffic import FAILING, STABLE, Behaviour
 from tests.fakes.kserve_controller import AUTOSCALER
 from tests.fakes.kserve_on_cluster import NAME, uri
@@ -49,7 +49,7 @@ def test_a_canary_follows_a_stable_version_that_is_scaled_up_meanwhile(kserve: W
         kserve.load = 5 if len(kserve.loads) > 2 else 0
 
     time.sleep = busier  # type: ignore[method-assign]
-    assert conduct(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
+    assert run_to_end(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
     pods, loads = kserve.loads[-1]
     assert pods == {f"{NAME}-predictor": 5, f"{NAME}-v{B}-predictor": 5} and loads[B] == loads[A]
     assert replicas(kserve) == (2, 8)
@@ -67,7 +67,7 @@ def test_without_room_for_its_pods_a_canary_gets_no_more_traffic(kserve: Watched
     kserve.fit[B] = 2  # enough for a quarter of the traffic, not for half
     time = Time(kserve)
     start(kserve.cluster, NAME, uri(B), replace(SETTINGS, deadline=20), time.clock)
-    assert conduct(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.ROLLED_BACK
+    assert run_to_end(kserve.cluster, NAME, evidence(), time.clock).phase is Phase.ROLLED_BACK
     assert max(route.get(B, 0) for route in kserve.routes) == 25 and replicas(kserve) == (4, None)
     assert load(kserve.cluster, NAME).history[-1].reasons == ("only 2 of the canary's 4 pods are ready",)
 
@@ -94,9 +94,9 @@ def test_nobody_is_told_of_an_end_that_the_route_does_not_show(kserve: Watched, 
 
     time.sleep = watched  # type: ignore[method-assign]
     while undo and len(kserve.routes) < 3:
-        conduct_once(kserve, time)
+        step_once(kserve, time)
     end = roll_back(kserve.cluster, NAME, clock=time.clock) if undo else None
-    end = end or conduct(kserve.cluster, NAME, evidence(), time.clock)
+    end = end or run_to_end(kserve.cluster, NAME, evidence(), time.clock)
     assert end.phase is (Phase.ROLLED_BACK if undo else Phase.PROMOTED) and not kserve.lost
     assert "as it does only while all pods of the stable version are available" in end.reasons[-1]
     assert kserve.routes[-1] == ({A: 100} if undo else {B: 100})
@@ -137,7 +137,7 @@ def test_a_canary_of_somebody_else_stays_when_ours_goes(kserve: Watched) -> None
     time.sleep(5)
     other = {"predictor": {"name": "other", "minReplicas": 1, "model": {"storageUri": uri(C)}}, "trafficPercent": 0}
     merge(kserve, {"canary": [*kserve.service()["spec"]["canary"], other]})
-    end = conduct(kserve.cluster, NAME, evidence(), time.clock)
+    end = run_to_end(kserve.cluster, NAME, evidence(), time.clock)
     assert end.phase is Phase.ROLLED_BACK and "somebody else changed" in end.reasons[0]
     assert kserve.service()["spec"]["canary"] == [other] and replicas(kserve) == (3, None)
 

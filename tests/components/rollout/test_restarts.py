@@ -12,15 +12,15 @@ import pytest
 from kubernetes import client
 
 from components.platform.kubernetes import Cluster
-from components.rollout.controller import looked
 from components.rollout.inference_service import Service
 from components.rollout.judging.evidence import Pod, Pods, Prometheus
 from components.rollout.judging.judge import judge
-from components.rollout.restarts import look_at_pods
-from components.rollout.state import Phase, Rollout, Settings, Version
+from components.rollout.observer import judge_canary
+from components.rollout.restarts import read_pods
+from components.rollout.state import ModelVersion, Phase, Rollout, Settings
 from tests.prometheus import free_port
 
-A, B = (Version(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
+A, B = (ModelVersion(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
 SINCE, NOW = 1_000_000.0, 1_000_600.0
 ROLLOUT = Rollout(
     A, B, Phase.JUDGING, 0.0, 0.0, Settings(), weight=10, judged_since=SINCE, stable_revision="r1", canary_revision="r2"
@@ -108,7 +108,7 @@ def test_ends_of_servers_are_read_from_their_pods(
         pod("well"), pod("probed", 2, ended("Completed", 0)), pod("looping", 2, ended("Error", 1), "waiting", False),
         pod("hungry", 1, ended("OOMKilled", 137)), pod("deaf", ready=False),
     ]  # fmt: skip
-    found = look_at_pods(cluster, service(mode), ROLLOUT, NOW)
+    found = read_pods(cluster, service(mode), ROLLOUT, NOW)
     assert found.stable == (Pod("long ago"), Pod("rebooted")) and found.seconds == 600
     assert found.canary == (
         Pod("well"), Pod("probed", 2, "Completed, exit code 0"), Pod("looping", 3, "Error, exit code 1", True),
@@ -139,7 +139,7 @@ def test_a_canary_whose_servers_end_is_worse_where_the_others_do_not(
 
 def test_a_crash_is_told_with_pod_and_reason_even_where_prometheus_is_away() -> None:
     pods = Pods((WELL,), (WELL, OUT_OF_MEMORY), 600.0)
-    verdict = looked(ROLLOUT, Prometheus(f"http://127.0.0.1:{free_port()}"), NOW, pods)
+    verdict = judge_canary(ROLLOUT, Prometheus(f"http://127.0.0.1:{free_port()}"), NOW, pods)
     assert verdict.harm and verdict.reasons == [
         "the canary's servers ended once (two: OOMKilled, exit code 137), the stable version's never"
     ]

@@ -9,15 +9,15 @@ import pytest
 from kfp import compiler, dsl
 
 from components.rollout.component import end_rollout, judge_rollout, start_rollout
-from components.rollout.desired_spec import wanted
+from components.rollout.desired_spec import spec_patch
 from components.rollout.inference_service import Service
-from components.rollout.state import Phase, Rollout, Seen, Settings, Version
-from components.rollout.transitions import advance
+from components.rollout.state import ModelVersion, Observation, Phase, Rollout, Settings
+from components.rollout.transitions import next_state
 from components.rollout.versions import check_bundle, version_at
-from components.rollout.workloads import Deployed, Workload
+from components.rollout.workloads import Workload, Workloads
 from predictor.errors import InputError
 
-A, B = (Version(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
+A, B = (ModelVersion(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
 ROLLOUT = Rollout(A, B, Phase.PREPARING, 0.0, 0.0, Settings(deadline=600))
 
 
@@ -104,17 +104,20 @@ def test_knative_traffic_goes_back_before_the_spec_does() -> None:
     back = replace(ROLLOUT, phase=Phase.ROLLING_BACK)
     canary = service("Knative", B.uri)
     canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 10
-    assert wanted(back, canary, Deployed()) == {
+    assert spec_patch(back, canary, Workloads()) == {
         "predictor": {"canaryTrafficPercent": 0, "model": {"storageUri": B.uri}}
     }
     assert (
-        wanted(back, service("Knative", A.uri), Deployed()) is None
+        spec_patch(back, service("Knative", A.uri), Workloads()) is None
     )  # killed before it began: 0 would flip to an older revision
     restoring = replace(back, phase=Phase.RESTORING, canary_revision="news-00002")
     stale = {"predictor": {"latestCreatedRevision": "news-00002", "latestReadyRevision": "news-00002"}}
     canary = service("Knative", A.uri, components=stale)
     canary.document["spec"]["predictor"]["canaryTrafficPercent"] = 0
-    assert wanted(restoring, canary, Deployed()) is None and advance(restoring, Seen(canary, 1.0)) == restoring
+    assert (
+        spec_patch(restoring, canary, Workloads()) is None
+        and next_state(restoring, Observation(canary, 1.0)) == restoring
+    )
 
 
 def test_weights_move_only_when_the_canary_is_ready_at_the_last_one() -> None:
@@ -127,8 +130,8 @@ def test_weights_move_only_when_the_canary_is_ready_at_the_last_one() -> None:
         seen = service(canaryStatuses=told)
         seen.document["spec"]["canary"] = [{"predictor": predictor, "trafficPercent": 10}]
         seen.document["spec"]["predictor"]["minReplicas"] = 3
-        deployed = Deployed(Workload(2, 2), Workload(1, available), share)
-        following = advance(judging, Seen(seen, 50.0, deployed))
+        workloads = Workloads(Workload(2, 2), Workload(1, available), share)
+        following = next_state(judging, Observation(seen, 50.0, workloads))
         assert bool(following.judged_since) is begun
-        late = advance(judging, Seen(seen, 601.0, deployed))
+        late = next_state(judging, Observation(seen, 601.0, workloads))
         assert late.phase is (Phase.JUDGING if begun else Phase.ROLLING_BACK)

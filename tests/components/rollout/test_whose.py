@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from components.rollout.controller import Evidence, Which, conduct, start, turn
-from components.rollout.endings import close, roll_back
+from components.rollout.controller import RolloutRef, run_to_end, start, step
+from components.rollout.endings import abort, roll_back
+from components.rollout.observer import Evidence
 from components.rollout.record import load
 from components.rollout.state import Phase, Rollout
 from predictor.errors import InputError
@@ -28,18 +29,18 @@ def test_a_pipeline_run_touches_no_rollout_but_its_own(kserve: Watched) -> None:
     kserve.install(A)
     time, cluster = Time(kserve), kserve.cluster
     start(cluster, NAME, uri(B), SETTINGS, time.clock, owner="run-1")
-    assert close(cluster, NAME, "run-2", time.clock) is None
+    assert abort(cluster, NAME, "run-2", time.clock) is None
     for version in (B, C):
         with pytest.raises(InputError, match=f"already rolls out {B} .*pipeline run run-1 began"):
             start(cluster, NAME, uri(version), SETTINGS, time.clock, owner="run-2")
-    for which in (Which("run-2", B), Which("run-1", C)):
+    for which in (RolloutRef("run-2", B), RolloutRef("run-1", C)):
         with pytest.raises(InputError, match=f"is that of {B}, which pipeline run run-1 began, and not the one"):
-            conduct(cluster, NAME, evidence(), time.clock, which)
+            run_to_end(cluster, NAME, evidence(), time.clock, which)
     active = load(cluster, NAME).active
     assert active and active.phase is Phase.PREPARING
     assert start(cluster, NAME, uri(B), SETTINGS, time.clock, owner="run-1").active  # the step is tried again
     assert start(cluster, NAME, uri(B), SETTINGS, time.clock).active  # a person goes on with any
-    ended = close(cluster, NAME, "run-1", time.clock)
+    ended = abort(cluster, NAME, "run-1", time.clock)
     assert ended and ended.phase is Phase.ROLLED_BACK and "canary" not in kserve.service()["spec"]
 
 
@@ -56,7 +57,7 @@ def test_a_judge_does_not_go_on_with_a_rollout_that_began_after_its_own(kserve: 
 
     time.sleep = another  # type: ignore[method-assign]
     with pytest.raises(InputError, match=f"is that of {C}, which a person began, and not the one that is meant"):
-        conduct(kserve.cluster, NAME, evidence(), time.clock)
+        run_to_end(kserve.cluster, NAME, evidence(), time.clock)
     active = load(kserve.cluster, NAME).active
     assert active and active.phase is Phase.PREPARING
 
@@ -90,7 +91,7 @@ def test_a_judge_that_was_down_makes_one_check_an_interval(kserve: Watched, away
     def judge(canary: Behaviour | None, seconds: float) -> Rollout:
         end, began, where = time.seconds + seconds, time.seconds, Counted("http://p:9090", canary=canary)
         while time.seconds < end:
-            rollout = turn(kserve.cluster, NAME, Evidence(where), time.clock, since=began)
+            rollout = step(kserve.cluster, NAME, Evidence(where), time.clock, since=began)
             time.sleep(5)
         return rollout
 
@@ -121,7 +122,7 @@ def test_a_record_of_an_earlier_release_goes_on(kserve: Watched) -> None:
     core.replace_namespaced_config_map(f"{NAME}-rollout", cluster.namespace, found)
     merge(kserve, {"predictor": {"minReplicas": 2}})  # which it left as it was
     time.sleep(5)
-    assert conduct(cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
+    assert run_to_end(cluster, NAME, evidence(), time.clock).phase is Phase.PROMOTED
     assert replicas(kserve) == (2, None) and kserve.routes[-1] == {B: 100} and not kserve.lost
     assert all(loads[B] <= loads[A] for _, loads in kserve.loads)
 

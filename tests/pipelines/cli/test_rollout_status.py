@@ -11,11 +11,11 @@ from kubernetes.client.exceptions import ApiException
 from components.platform.kubernetes import Cluster
 from components.rollout.inference_service import GROUP, PLURAL, VERSION, read
 from components.rollout.record import Record, load, save
-from components.rollout.state import Phase, Rollout, Version
+from components.rollout.state import ModelVersion, Phase, Rollout
 from pipelines.cli.app import plugin
 from tests.fakes.memory_cluster import memory_cluster
 
-A, B = (Version(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
+A, B = (ModelVersion(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
 
 
 def rolling_out() -> Cluster:

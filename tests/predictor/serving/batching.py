@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from predictor.serving.batcher import Batcher, TokenBudget
-from predictor.serving.queue import Ids
+from predictor.serving.call import Ids
 from tests.fakes.engine import FakeEngine
 
 WIDE = TokenBudget(queue=10_000, batch=64, texts=4, padding=64)
@@ -23,7 +23,7 @@ async def ask(batcher: Batcher, texts: Sequence[Ids], keys: Sequence[bytes | Non
 
 def nothing_is_left(batcher: Batcher) -> None:
     assert (batcher.waiting_texts, batcher.waiting_tokens, batcher.open_calls) == (0, 0, 0)
-    assert not batcher._line._by_length and not batcher._flights
+    assert not batcher._queue._by_length and not batcher._in_flight
     assert not batcher._batches_out
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from predictor.errors import Draining, InternalError
 from predictor.serving.batcher import Batch, Batcher, TokenBudget
-from predictor.serving.queue import Ids
+from predictor.serving.call import Ids
 from tests.fakes.engine import FakeEngine, GatedEngine
 from tests.predictor.serving.batching import WIDE, ask, batcher_of, played, until
 

@@ -15,7 +15,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
 )
 
 from predictor.errors import BadRequest, Draining, InternalError, Overloaded, TooLarge, TooLate
-from predictor.serving.grpc_server import Refusals
+from predictor.serving.grpc_errors import StatusInterceptor
 
 
 class Refusing(GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -42,7 +42,7 @@ def test_each_refusal_has_its_status_its_sentence_and_says_when_to_come_again(
     error: Exception, code: StatusCode, retry: str | None
 ) -> None:
     async def asked() -> grpc.aio.AioRpcError:
-        server = grpc.aio.server(interceptors=[Refusals()])
+        server = grpc.aio.server(interceptors=[StatusInterceptor()])
         add_GRPCInferenceServiceServicer_to_server(Refusing(error), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

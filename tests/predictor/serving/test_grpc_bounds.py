@@ -11,9 +11,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from predictor.serving.grpc_server import _ARRIVING as ARRIVING
-from predictor.serving.grpc_server import SERVICE, Arrivals, RpcServer
+from predictor.serving.grpc_server import SERVICE, BoundedGrpcServer, MessageReader
+from predictor.serving.memory import ByteBudget
 from predictor.serving.scheduler import Limits
-from predictor.serving.wire.bounds import Held
 from tests.predictor.conftest import free_port
 
 LIMIT = 100_000
@@ -37,15 +37,15 @@ class Echo:
         return message
 
 
-def played(script: Callable[[Any, Echo, RpcServer], Awaitable[None]]) -> tuple[Held, Held]:
-    requests, answers = Held(4 * LIMIT), Held(4 * LIMIT)
+def played(script: Callable[[Any, Echo, BoundedGrpcServer], Awaitable[None]]) -> tuple[ByteBudget, ByteBudget]:
+    requests, answers = ByteBudget(4 * LIMIT), ByteBudget(4 * LIMIT)
 
     async def whole() -> None:
         model: Any = Echo()
         plane: Any = SimpleNamespace()
         limits = Limits(1000, 30, 0, LIMIT)
         port = free_port()
-        server = RpcServer(
+        server = BoundedGrpcServer(
             port, plane, plane, kwargs={}, model=model, limits=limits, requests=requests, answers=answers
         )
         serving = asyncio.create_task(server.start(1))
@@ -61,7 +61,7 @@ def played(script: Callable[[Any, Echo, RpcServer], Awaitable[None]]) -> tuple[H
 
 
 def test_messages_are_held_up_to_a_bound_and_others_are_told_to_come_again() -> None:
-    async def script(channel: Any, model: Echo, server: RpcServer) -> None:
+    async def script(channel: Any, model: Echo, server: BoundedGrpcServer) -> None:
         call = channel.unary_unary(INFER)
         held = [asyncio.ensure_future(call(b"hold" * (LIMIT // 4))) for _ in range(4)]
         while model.asked < 4:
@@ -80,7 +80,7 @@ def test_messages_are_held_up_to_a_bound_and_others_are_told_to_come_again() -> 
 
 
 def test_health_is_told_of_each_name_and_of_the_end() -> None:
-    async def script(channel: Any, model: Echo, server: RpcServer) -> None:
+    async def script(channel: Any, model: Echo, server: BoundedGrpcServer) -> None:
         stub = health_pb2_grpc.HealthStub(channel)
         watched = stub.Watch(health_pb2.HealthCheckRequest(service="m"))
         assert (await watched.read()).status == SERVING
@@ -90,7 +90,7 @@ def test_health_is_told_of_each_name_and_of_the_end() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stub.Check(health_pb2.HealthCheckRequest(service="other"))
             assert refused.value.code() == grpc.StatusCode.NOT_FOUND
-            await server.say_stopping()
+            await server.set_not_serving()
         assert (await watched.read()).status == NOT_SERVING
         watched.cancel()
 
@@ -98,7 +98,7 @@ def test_health_is_told_of_each_name_and_of_the_end() -> None:
 
 
 def test_only_texts_may_be_long() -> None:
-    async def script(channel: Any, model: Echo, server: RpcServer) -> None:
+    async def script(channel: Any, model: Echo, server: BoundedGrpcServer) -> None:
         stub = health_pb2_grpc.HealthStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Check(health_pb2.HealthCheckRequest(service="x" * 70_000))
@@ -130,8 +130,8 @@ def slow_call(port: int) -> socket.socket:
 
 
 def test_messages_that_arrive_slowly_give_way_to_those_that_wait() -> None:
-    async def script(channel: Any, model: Echo, server: RpcServer) -> None:
-        arrivals = server._door._large
+    async def script(channel: Any, model: Echo, server: BoundedGrpcServer) -> None:
+        arrivals = server._interceptor._large
         slow = [await asyncio.to_thread(slow_call, server._port) for _ in range(ARRIVING)]
         while not arrivals._places.locked():
             await asyncio.sleep(0.01)
@@ -153,7 +153,7 @@ def test_a_long_message_keeps_its_place_for_a_while_so_that_others_than_copies_r
             return bytes(2**20)
 
     async def whole() -> None:
-        arrivals = Arrivals()
+        arrivals = MessageReader()
         for _ in range(ARRIVING):
             assert len(await arrivals.read(Message())) == 2**20
         assert arrivals._places.locked()  # though nothing is on its way

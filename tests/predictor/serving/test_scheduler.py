@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from predictor.errors import EmptyTexts, InternalError, Overloaded, TooLarge, TooLate
 from predictor.serving.cache import AnswerCache
 from predictor.serving.metrics import Metrics
-from predictor.serving.scheduler import Limits, LiveClassifier
+from predictor.serving.scheduler import Limits, Scheduler
 
 LIMITS = Limits(queue_tokens=20_000, timeout=30, cache_entries=0, body_bytes=1024)
 
@@ -67,14 +67,14 @@ def answers(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def played(
-    script: Callable[[LiveClassifier, FakeClassifier], Awaitable[None]], limits: Limits = LIMITS, labels: int = 2
+    script: Callable[[Scheduler, FakeClassifier], Awaitable[None]], limits: Limits = LIMITS, labels: int = 2
 ) -> CollectorRegistry:
     registry = CollectorRegistry()
     classifier = FakeClassifier(labels)
 
     async def whole() -> None:
         asked: Any = classifier
-        live = LiveClassifier(asked, limits, Metrics("m", "r", ["a", "b"], [8, 16], registry))
+        live = Scheduler(asked, limits, Metrics("m", "r", ["a", "b"], [8, 16], registry))
         await script(live, classifier)
         assert (live.batcher.waiting_tokens, live.batcher.open_calls) == (0, 0)
         live.close()
@@ -84,7 +84,7 @@ def played(
 
 
 def test_short_texts_are_tokenised_on_the_spot_and_long_ones_in_threads() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         np.testing.assert_array_equal(await live.probabilities(["a  b", "c"]), answers(["a  b", "c"]))
         assert classifier.encoder.threads == {"MainThread"}
         many = [f"text {n}" for n in range(500)]
@@ -97,16 +97,16 @@ def test_short_texts_are_tokenised_on_the_spot_and_long_ones_in_threads() -> Non
 
 @pytest.mark.parametrize("texts", [["x" * 150_000], [str(number) for number in range(1100)]], ids=["long", "many"])
 def test_what_takes_long_to_prepare_is_prepared_one_at_a_time(texts: list[str]) -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         await asyncio.gather(*(live.probabilities(texts) for _ in range(4)))
         (thread,) = classifier.encoder.threads
-        assert thread.startswith("apart")
+        assert thread.startswith("long")
 
     played(script, replace(LIMITS, queue_tokens=1_000_000))
 
 
 def test_when_a_crowd_comes_at_once_others_get_their_turn_between_two_texts() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         async def health() -> None:
             while len(classifier.encoder.seen) < 50:
                 counts.append(len(classifier.encoder.seen))
@@ -127,7 +127,7 @@ def test_when_a_crowd_comes_at_once_others_get_their_turn_between_two_texts() ->
 
 
 def test_a_text_asked_again_is_answered_without_tokenising_or_running_it() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         first = await live.probabilities(["a b", "c d", "e"])
         runs = classifier.runs
         classifier.encoder.seen.clear()
@@ -148,7 +148,7 @@ def test_a_text_asked_again_is_answered_without_tokenising_or_running_it() -> No
 
 
 def test_a_text_that_many_callers_send_at_once_runs_once_even_if_the_first_goes() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         classifier.gate = queue.SimpleQueue()
         callers = [asyncio.create_task(live.probabilities(["same"])) for _ in range(5)]
         while live.batcher.open_calls < 5:
@@ -164,7 +164,7 @@ def test_a_text_that_many_callers_send_at_once_runs_once_even_if_the_first_goes(
 
 
 def test_all_empty_texts_are_named_at_once_and_nobody_else_hears_of_them() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         classifier.gate = queue.SimpleQueue()
         other = asyncio.create_task(live.probabilities(["a", "b"]))
         for texts in (["x", " ", "", "y"], ["x" * 100, " ", "", *["y" * 100] * 100]):
@@ -183,7 +183,7 @@ def test_all_empty_texts_are_named_at_once_and_nobody_else_hears_of_them() -> No
 
 
 def test_a_failure_is_not_kept() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         for _ in range(2):
             with pytest.raises(InternalError):
                 await live.probabilities(["poison!"])
@@ -193,7 +193,7 @@ def test_a_failure_is_not_kept() -> None:
 
 
 def test_past_its_deadline_a_request_is_given_up_and_its_waiting_texts_are_not_run() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         classifier.gate = queue.SimpleQueue()
         blocking = asyncio.create_task(live.probabilities(["a", "b"]))
         while live.batcher.open_calls < 1:
@@ -210,7 +210,7 @@ def test_past_its_deadline_a_request_is_given_up_and_its_waiting_texts_are_not_r
 
 
 def test_more_tokens_than_the_queue_ever_holds_are_refused_for_good() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         for texts in (["x" * 15_000, "y" * 15_000], ["z"] * 100_000):
             with pytest.raises(TooLarge):
                 await live.probabilities(texts)
@@ -220,7 +220,7 @@ def test_more_tokens_than_the_queue_ever_holds_are_refused_for_good() -> None:
 
 
 def test_an_answer_of_too_many_probabilities_is_refused_before_any_text_is_run() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         with pytest.raises(TooLarge, match="210 texts: send 209 at a time"):
             await live.probabilities([f"{n}" for n in range(210)])
         assert (classifier.runs, classifier.encoder.seen) == (0, [])
@@ -230,7 +230,7 @@ def test_an_answer_of_too_many_probabilities_is_refused_before_any_text_is_run()
 
 
 def test_answers_in_work_are_bounded_in_all_and_make_room_again() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         texts = [str(n) for n in range(30)]
         for _ in range(2):
             classifier.gate = queue.SimpleQueue()
@@ -249,7 +249,7 @@ def test_answers_in_work_are_bounded_in_all_and_make_room_again() -> None:
 
 
 def test_a_refusal_does_not_wait_for_the_last_text_to_be_tokenised() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         with pytest.raises(TooLarge):
             await live.probabilities([f"{n:010d}" for n in range(10_000)])
         assert 2000 <= len(classifier.encoder.seen) < 3000
@@ -258,7 +258,7 @@ def test_a_refusal_does_not_wait_for_the_last_text_to_be_tokenised() -> None:
 
 
 def test_large_requests_in_preparation_are_bounded_and_make_room_again() -> None:
-    async def script(live: LiveClassifier, classifier: FakeClassifier) -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         gate = threading.Event()
         clean = classifier.encoder.clean
 

@@ -8,7 +8,7 @@ import httpx
 
 from predictor.errors import BadRequest, Draining, InternalError, Overloaded, TooLate
 from predictor.serving.http.front_door import FrontDoor, Message
-from predictor.serving.wire.bounds import Held
+from predictor.serving.memory import ByteBudget
 
 V1 = "/v1/models/m:predict"
 V2 = "/v2/models/m/infer"
@@ -49,7 +49,7 @@ async def kserve(scope: Any, receive: Any, send: Any) -> None:
 
 def doored(limit: int = 1000, answers: int = 10_000) -> tuple[FrontDoor, FakeModel]:
     model: Any = FakeModel()
-    return FrontDoor(kserve, model, limit, Held(16 * limit), Held(answers)), model
+    return FrontDoor(kserve, model, limit, ByteBudget(16 * limit), ByteBudget(answers)), model
 
 
 def asked(door: FrontDoor, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
@@ -221,7 +221,7 @@ def test_websockets_and_lifespan_are_kserves() -> None:
         seen.append(scope["type"])
 
     model: Any = SimpleNamespace(name="m")
-    called(FrontDoor(app, model, 10, Held(160), Held(160)), {"type": "lifespan"})
+    called(FrontDoor(app, model, 10, ByteBudget(160), ByteBudget(160)), {"type": "lifespan"})
     assert seen == ["lifespan"]
 
 

@@ -12,7 +12,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import Refusal, TooLarge
 from predictor.serving.wire.bounds import SMALL, check_json
-from predictor.serving.wire.requests import ID_CHARACTERS, RANK, Question, read_grpc, read_v1, read_v2
+from predictor.serving.wire.requests import ID_CHARACTERS, RANK, InferenceRequest, read_grpc, read_v1, read_v2
 from tests.fakes.engine import GatedEngine
 from tests.predictor.serving.batching import batcher_of
 
@@ -75,7 +75,7 @@ def binary(count: int) -> tuple[bytes, str]:
     return head + raw, str(len(head))
 
 
-def read_asked(asked: tuple[bytes, str | None]) -> Question:
+def read_asked(asked: tuple[bytes, str | None]) -> InferenceRequest:
     return read_v2(asked[0], asked[1], MOST)
 
 
@@ -84,7 +84,7 @@ def plain(body: bytes) -> tuple[bytes, None]:
 
 
 # A request of about n values, and what reads it.
-GROWING: dict[str, tuple[Callable[[Any], Question], Callable[[int], Any]]] = {
+GROWING: dict[str, tuple[Callable[[Any], InferenceRequest], Callable[[int], Any]]] = {
     "v1 texts": (lambda body: read_v1(body, MOST), lambda n: b'{"instances": [%b"a"]}' % (b'"a",' * n)),
     "v1 objects": (lambda body: read_v1(body, MOST), lambda n: b'{"instances": [%b{}]}' % (b'{"text":"a"},' * n)),
     "v1 lists": (lambda body: read_v1(body, MOST), lambda n: b'{"instances": [%b[]]}' % (b"[]," * n)),
@@ -169,7 +169,7 @@ def test_what_may_be_asked_is_read_up_to_its_bound() -> None:
     encoded = [text.encode() for text in texts]
     assert read_grpc(message(shape=shape, texts=encoded, id="i" * ID_CHARACTERS), "toy", MOST).texts == texts
     assert read_grpc(message(texts=[b"x" * 200_000]), "toy", MOST).texts == ["x" * 200_000]
-    too_many: list[Callable[[], Question]] = [
+    too_many: list[Callable[[], InferenceRequest]] = [
         lambda: read_v1(json.dumps({"instances": [*objects, "a"]}).encode(), MOST),
         lambda: read_v2(v2(shape=[MOST + 1], data=["a"] * (MOST + 1)), None, MOST),
         lambda: read_asked(binary(MOST + 1)),
@@ -208,7 +208,7 @@ def test_leaving_costs_a_step_for_each_text_whoever_else_asks_for_it() -> None:
 
 def test_an_answer_has_as_many_values_as_are_asked_for() -> None:
     texts = ["a"] * 10
-    assert Question(texts).values(4) == 20
-    assert Question(texts, top_k=3).values(4) == Question(texts, top_k=3).values(3) == 80
-    assert Question(texts, top_k=9).values(4) == 100
-    assert Question(texts, outputs=("probabilities", "top_labels")).values(1000) == 20_000
+    assert InferenceRequest(texts).values(4) == 20
+    assert InferenceRequest(texts, top_k=3).values(4) == InferenceRequest(texts, top_k=3).values(3) == 80
+    assert InferenceRequest(texts, top_k=9).values(4) == 100
+    assert InferenceRequest(texts, outputs=("probabilities", "top_labels")).values(1000) == 20_000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import BadRequest
-from predictor.serving.wire.requests import OUTPUTS, Question, read_deadline, read_grpc, read_v1, read_v2
+from predictor.serving.wire.requests import OUTPUTS, InferenceRequest, read_deadline, read_grpc, read_v1, read_v2
 from predictor.serving.wire.responses import grpc_answer, v1_answer, v2_answer
 
 MOST = 1000
@@ -46,7 +46,7 @@ V1 = st.fixed_dictionaries(
 )
 
 
-def sound(question: Question) -> None:
+def sound(question: InferenceRequest) -> None:
     assert question.texts and all(isinstance(text, str) for text in question.texts)
     assert question.top_k is None or question.top_k >= 1
     assert question.timeout is None or question.timeout > 0
@@ -127,12 +127,14 @@ def test_every_protocol_reads_the_same_question(texts: list[str], top_k: int) ->
 
 
 def test_every_protocol_says_the_same_numbers_bit_for_bit() -> None:
-    question = Question(["a", "b"], "id", 2, None, OUTPUTS)
+    question = InferenceRequest(["a", "b"], "id", 2, None, OUTPUTS)
     v1 = json.loads(v1_answer(question, LABELS, ROWS, "v"))
     body, length = v2_answer(question, LABELS, ROWS, "m", "v")
     assert length is None
     v2 = {tensor["name"]: tensor for tensor in json.loads(body)["outputs"]}
-    binary, length = v2_answer(Question(["a", "b"], "id", 2, None, OUTPUTS, frozenset(OUTPUTS)), LABELS, ROWS, "m", "v")
+    binary, length = v2_answer(
+        InferenceRequest(["a", "b"], "id", 2, None, OUTPUTS, frozenset(OUTPUTS)), LABELS, ROWS, "m", "v"
+    )
     assert length is not None
     raw = binary[length:]
     parts = {}
@@ -158,7 +160,7 @@ def test_every_protocol_says_the_same_numbers_bit_for_bit() -> None:
 
 
 def test_more_than_all_classes_is_all_classes() -> None:
-    body, _ = v2_answer(Question(["a", "b"], "", 9, None, ("top_labels",)), LABELS, ROWS, "m", "v")
+    body, _ = v2_answer(InferenceRequest(["a", "b"], "", 9, None, ("top_labels",)), LABELS, ROWS, "m", "v")
     assert json.loads(body)["outputs"][0]["shape"] == [2, 3]
 
 
