@@ -7,6 +7,8 @@ import struct
 import termios
 from typing import Self
 
+_MARK = "\0"
+
 
 class Terminal:
     """A pseudo-terminal; `stdout` is its end for the command.
@@ -21,9 +23,12 @@ class Terminal:
         self.stdout = os.fdopen(end, "w", encoding="utf-8")
 
     def shown(self) -> str:
-        """Return what was written since the last call, once something was."""
-        self.stdout.flush()
-        return os.read(self._screen, 1 << 16).decode().replace("\r\n", "\n")
+        """Return all that was written since the last call."""
+        print(end=_MARK, file=self.stdout, flush=True)  # what was written before it may arrive in pieces
+        taken = b""
+        while not taken.endswith(_MARK.encode()):
+            taken += os.read(self._screen, 1 << 16)
+        return taken.decode().removesuffix(_MARK).replace("\r\n", "\n")
 
     def __enter__(self) -> Self:
         return self
