@@ -142,8 +142,8 @@ def judge(
 ) -> None:
     """Give a canary more and more traffic while nothing speaks against it.
 
-    Goes on with the rollout, whoever began it, until the canary has all traffic or none, and prints its end. Exit
-    code 1 means that it was taken back. May be killed and called again at any time.
+    Goes on with the current rollout, no matter who began it, until the canary has all traffic or none, and prints its
+    end. Exit code 1 means that it was taken back. May be killed and called again at any time.
 
     Examples:
       pigeonhole rollout judge news --prometheus http://prometheus.monitoring:9090
