@@ -1,7 +1,6 @@
 """Registering: the bundle goes to storage under its digest, its address onto a model version."""
 
 import shutil
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from components.platform.progress import say
 from components.platform.storage import holds, storage_at, upload
 from components.platform.tracking import StepRun
 from predictor.errors import InputError
+from predictor.files import whole
 from predictor.model.bundle import SPEC_FILE, Bundle
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -63,13 +63,8 @@ def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
 def _store_local(bundle: Bundle, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        try:
+        with whole(target) as aside:  # what it replaces is only ever a copy that was cut short
             shutil.copytree(bundle.path, aside)
-            shutil.rmtree(target, ignore_errors=True)  # only ever a copy that was cut short
-            aside.rename(target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         with suppress(InputError):
             if Bundle.open(target).digest == bundle.digest:
