@@ -8,7 +8,7 @@ from kubernetes import client
 
 from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import Missing, Service, explained
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 _GATEWAY = ("gateway.networking.k8s.io", "v1", "httproutes")
 
@@ -105,7 +105,8 @@ def why_not_ready(cluster: Cluster, service: Service, predictor: str) -> str:
         for container in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):
             told = container.state.waiting or container.state.terminated
             if told and told.reason not in (None, "PodInitializing", "ContainerCreating", "Completed"):
-                return f"{container.name}: {' '.join((told.reason, *(told.message or '').split()))[:200]}"
+                said = f"{told.reason} {told.message or ''}"
+                return f"{container.name}: {one_line(said)}"
     return ""
 
 

@@ -20,7 +20,7 @@ from components.tuning.experiment import (
     primary_container,
 )
 from components.tuning.schema import check_quotes, check_shape
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 API_VERSION = "kubeflow.org/v1beta1"
 # What the runner on one machine draws with the libraries that Katib's services use, and the settings each takes.
@@ -64,7 +64,7 @@ def parse_experiment(text: str, where: str = "the experiment") -> Experiment:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"{where} is not YAML ({reason}): mend that line") from error
     return check_experiment(document, where)
 

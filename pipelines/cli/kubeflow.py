@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 if TYPE_CHECKING:  # kfp takes seconds to import
     from pipelines.kubeflow.client import Kubeflow, Login
@@ -231,7 +231,7 @@ def _wait(kubeflow: "Kubeflow", run_id: str, timeout: float, result: dict[str, A
         raise
     result["state"] = run.state
     result["failed_tasks"] = failures(run)
-    result["error"] = " ".join((run.error.message or "").split())[:300] if run.error else ""
+    result["error"] = one_line(run.error.message or "", most=300) if run.error else ""
 
 
 def _told(package: "Package", version: "Version") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from components.data.cells import as_json, as_texts
 from components.data.tables import SUFFIXES, read_lines, read_table
 from predictor.client.ask import Answers, Server, ask
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 from predictor.files import whole
 
 READ = (*SUFFIXES, ".txt", ".txt.gz")
@@ -144,7 +144,7 @@ def _write(frame: pd.DataFrame, target: Path) -> None:
             else:
                 _write_lines(frame, aside)
     except (OSError, ValueError, TypeError) as error:  # the last two are pyarrow's, for a column of mixed types
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"--output {target} cannot be written ({reason}): choose another place or kind") from error
 
 

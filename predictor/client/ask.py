@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 PROTOCOLS = {"v1": "http://localhost:8080", "v2": "http://localhost:8080", "grpc": "http://localhost:8081"}
 """Each protocol and where `pigeonhole serve` speaks it."""
@@ -208,7 +208,7 @@ def _reason(answer: httpx.Response) -> str:
         said = answer.json()["error"]
     except (ValueError, KeyError, TypeError):
         said = answer.text or answer.reason_phrase
-    return f"{answer.status_code} ({' '.join(str(said).split())[:200]})"
+    return f"{answer.status_code} ({one_line(said)})"
 
 
 def _empty_texts(answer: httpx.Response) -> list[int]:
@@ -257,7 +257,7 @@ def _grpc(server: Server) -> Iterator[_Ask]:
                 pb.ModelInferRequest(model_name=server.model, inputs=[tensor]), timeout=_TIMEOUT_SECONDS
             )
         except grpc.RpcError as error:
-            reason = f"{target} answers {error.code().name} ({' '.join((error.details() or '').split())[:200]})"
+            reason = f"{target} answers {error.code().name} ({one_line(error.details() or '')})"
             if error.code() in busy:
                 told = dict(error.trailing_metadata() or ()).get("retry-after", "")
                 raise _Busy(reason, _seconds(str(told))) from error

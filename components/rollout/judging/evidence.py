@@ -8,7 +8,7 @@ from typing import Any
 
 import urllib3
 
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 # What is counted, and by which label beside the revision.
 _SERIES = {
@@ -161,7 +161,7 @@ class Prometheus:
             body = json.loads(answer.data)
             if body["status"] == "success":
                 return list(body["data"]["result"])
-            reason = " ".join(str(body["error"]).split())[:200]
+            reason = one_line(body["error"])
         except (ValueError, KeyError, TypeError):
             if answer.status >= 500:  # a proxy in front of it, while it is away
                 raise NoEvidence(f"Prometheus at {self.url} answers {answer.status}") from None
