@@ -17,6 +17,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from pipelines.running.stopping import outlived_by_nothing, stopped_with_children
+from predictor.metric_names import PREDICTIONS, REQUESTS
 
 _TEXTS = [
     "The striker scored twice in the second half to put the visitors into the cup final.",
@@ -92,9 +93,7 @@ def _ask(base: str, target: str) -> None:
         print("  " + "".join(f"{f'{label} {confidence:.3f}':<18}" for label, confidence in cells) + text[:60] + "...")
     print(f"\n== Counters on {base}/metrics\n")
     for line in httpx.get(f"{base}/metrics").text.splitlines():
-        if line.startswith(("text_classifier_requests_total", "text_classifier_predictions_total")) and (
-            not line.endswith(" 0.0")
-        ):
+        if line.startswith((REQUESTS, PREDICTIONS)) and not line.endswith(" 0.0"):
             print(f"  {line}")
 
 

@@ -9,7 +9,9 @@ import typer
 import yaml
 
 from components import STEPS_IMAGE
+from components.rollout.judging.evidence import selector_of
 from pipelines.cli.app import app
+from predictor.metric_names import QUEUE_TOKENS
 from predictor.serving.server import GRACE_SECONDS
 from tests.conftest import ROOT
 from tests.fakes.kserve import Object, workloads
@@ -158,8 +160,6 @@ def test_an_hpa_scales_on_what_it_can_measure(render: Render, name: str) -> None
 
 
 def test_keda_scales_on_queue_tokens_of_each_task(render: Render) -> None:
-    series = (ROOT / "predictor/serving/metrics.py").read_text()
-    assert 'f"queue_{unit}"' in series and '"tokens"' in series
     for workload in workloads(render("standard+keda")):
         predictor = workload.service["spec"]["predictor"]
         assert workload.service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
@@ -167,7 +167,7 @@ def test_keda_scales_on_queue_tokens_of_each_task(render: Render) -> None:
         (metric,) = predictor["autoScaling"]["metrics"]
         query = metric["external"]["metric"]["query"]
         namespace = workload.service["metadata"]["namespace"]
-        assert f'text_classifier_queue_tokens{{namespace="{namespace}",model_name="{workload.name}"}}' in query
+        assert f"{QUEUE_TOKENS}{{{selector_of(namespace, workload.name)}}}" in query
 
 
 def test_knative_scales_to_zero_and_gets_nothing_that_it_refuses(render: Render) -> None:

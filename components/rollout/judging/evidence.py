@@ -8,15 +8,16 @@ from typing import Any
 
 import urllib3
 
+from predictor import metric_names as names
 from predictor.errors import InputError, one_line
 
 # What is counted, and by which label beside the revision.
 _SERIES = {
-    "requests": ("text_classifier_requests_total", "code"),
-    "predictions": ("text_classifier_predictions_total", "category"),
-    "latency": ("text_classifier_latency_seconds_bucket", "le"),
-    "confidence": ("text_classifier_confidence_ratio_bucket", "le"),
-    "waits": ('text_classifier_stage_seconds_bucket{stage="queue"}', "le"),
+    "requests": (names.REQUESTS, names.CODE),
+    "predictions": (names.PREDICTIONS, names.CATEGORY),
+    "latency": (f"{names.LATENCY}_bucket", "le"),
+    "confidence": (f"{names.CONFIDENCE}_bucket", "le"),
+    "waits": (f'{names.STAGE_SECONDS}_bucket{{{names.STAGE}="{names.QUEUE}"}}', "le"),
 }
 _TIMEOUT_SECONDS = 10.0
 
@@ -88,7 +89,7 @@ class Pods:
 
 def selector_of(namespace: str, service: str) -> str:
     """Return the label matchers of a service's metrics, as a PodMonitor and KServe's model name make them."""
-    return f'namespace="{namespace}",model_name="{service}"'
+    return f'namespace="{namespace}",{names.MODEL}="{service}"'
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,9 @@ class Prometheus:
         """Return by revision and number of the interval what each label value rose by."""
         series, label = _SERIES[name]
         metric, _, own = series.partition("{")
-        matchers = [own.rstrip("}"), self.selector, f'revision=~"{"|".join(revisions)}"']
+        matchers = [own.rstrip("}"), self.selector, f'{names.REVISION}=~"{"|".join(revisions)}"']
         selected = f"{metric}{{{','.join(part for part in matchers if part)}}}"
-        query = f"sum by (revision, {label}) (increase({selected}[{round(interval)}s]))"
+        query = f"sum by ({names.REVISION}, {label}) (increase({selected}[{round(interval)}s]))"
         fields = {"query": query, "start": f"{ends[0]:.3f}", "end": f"{ends[-1]:.3f}", "step": f"{interval:g}"}
         found: dict[tuple[str, int], dict[Any, float]] = {
             (revision, n): {} for revision in revisions for n in range(len(ends))
@@ -144,7 +145,7 @@ class Prometheus:
             for time, text in row["values"]:
                 number = float(text)
                 if math.isfinite(number):
-                    found[row["metric"]["revision"], round((float(time) - ends[0]) / interval)][key] = number
+                    found[row["metric"][names.REVISION], round((float(time) - ends[0]) / interval)][key] = number
         return found
 
     def _asked(self, fields: Mapping[str, str]) -> list[dict[str, Any]]:
