@@ -12,6 +12,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from components.data.dataset import Dataset
 from components.evaluation.card import model_card
+from components.evaluation.metrics import by_key
 from components.evaluation.scores import ClassScore, Evaluation, Mistake
 from components.platform.progress import Progress, say
 from components.training.baseline import Baseline
@@ -89,13 +90,7 @@ def finish_bundle(bundle: Path, evaluation: Evaluation, dataset: Dataset, out: P
     shutil.copytree(
         bundle, out, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SPEC_FILE, "README.md")
     )
-    metrics = {
-        **draft.spec.metrics,
-        "test_rows": float(evaluation.rows),
-        "test_accuracy": evaluation.accuracy,
-        "test_macro_f1": evaluation.macro_f1,
-        "test_calibration_error": evaluation.calibration_error,
-    }
+    metrics = {**draft.spec.metrics, "test_rows": float(evaluation.rows), **by_key(evaluation)}
     spec = draft.spec.model_copy(update={"metrics": metrics})
     (out / "README.md").write_text(model_card(spec, evaluation.classes, dataset.report["rows"]), encoding="utf-8")
     return seal(out, spec)

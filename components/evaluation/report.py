@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
+from components.evaluation import metrics
 from components.evaluation.gate import Verdict
 from components.evaluation.scores import MOST_SHOWN, ClassScore, Evaluation, listed, worst_and_best
 
@@ -35,7 +36,7 @@ def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, 
     pairs = evaluation.confused()[:MOST_SHOWN] if many else []
     return environment.get_template("report.html").render(
         evaluation=evaluation,
-        unknown=evaluation.unknown,
+        figures=_figures(evaluation),
         gaps=_gaps(data["rows_by_label"]),
         verdict=verdict,
         training=training,
@@ -56,6 +57,19 @@ def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, 
         width=_WIDTH,
         height=_HEIGHT,
     )
+
+
+def _figures(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Return value and words of each metric but the accuracy, which has a figure of its own with its interval."""
+    tested = len(evaluation.labels) - len(evaluation.unknown)
+    return [
+        {
+            "value": metric.shown(metric.value(evaluation)),
+            "words": metric.title + (f" of {tested} classes" if metric.of_classes and evaluation.unknown else ""),
+        }
+        for metric in metrics.METRICS
+        if metric.name != "accuracy"
+    ]
 
 
 def _gaps(rows_by_label: dict[str, dict[str, int]]) -> list[str]:
