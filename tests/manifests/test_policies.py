@@ -1,5 +1,6 @@
 """What every overlay has to keep to: security, drains, scaling, accounts."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -166,6 +167,16 @@ def test_keda_scales_on_queue_tokens_of_each_task(render: Render) -> None:
         query = metric["external"]["metric"]["query"]
         namespace = workload.service["metadata"]["namespace"]
         assert f"{QUEUE_TOKENS}{{{selector_of(namespace, workload.name)}}}" in query
+
+
+@pytest.mark.parametrize("name", [*OVERLAYS, "standard+keda", "production+keda"])
+def test_tasks_differ_in_their_names_and_first_bundles_only(render: Render, name: str) -> None:
+    for kind in ("InferenceService", "PodDisruptionBudget"):
+        objects = {found["metadata"]["name"]: found for found in of_kind(render(name), kind)}
+        if objects:
+            assert set(objects) == {"news", "sentiment"}
+        texts = {json.dumps(found).replace(task, "TASK") for task, found in objects.items()}
+        assert len({re.sub(r"(s3://models/TASK)/[0-9a-f]{12}", r"\1/DIGEST", text) for text in texts}) <= 1
 
 
 def test_knative_scales_to_zero_and_gets_nothing_that_it_refuses(render: Render) -> None:
