@@ -15,7 +15,7 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
     """Return a Hugging Face model card: YAML front matter with results, then use, limits and figures in Markdown.
 
     Args:
-        spec: of the bundle the card is for, with its test metrics.
+        spec: the bundle's, with its test metrics.
         classes: test scores by class.
         rows: rows of each split.
     """

@@ -28,7 +28,7 @@ def evaluate(
         bundle: the finished bundle, with test metrics and model card.
         evaluation: all figures as evaluation.json.
         metrics: accuracy and the other test metrics.
-        confusion: the confusion matrix; of many classes, that of those which are confused most often.
+        confusion: the confusion matrix; with many classes, only of those that are confused most often.
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
@@ -69,14 +69,14 @@ def gate(
     evaluation: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     min_accuracy: float = 0.9,
-) -> NamedTuple("Verdict", passed=bool, reasons=list[str]):  # type: ignore[valid-type]
+) -> NamedTuple("Decision", passed=bool, reasons=list[str]):  # type: ignore[valid-type]
     """Decide whether the bundle may become the champion, and draw the report.
 
     Args:
         dataset: the prepared data.
         checkpoint: the fine-tuned model, for its training history.
         evaluation: the test's figures.
-        report: verdict, figures, confusion matrix, curves and confident mistakes on one page.
+        report: decision, figures, confusion matrix, curves and confident mistakes on one page.
         min_accuracy: the least test accuracy, a share of 1.
 
     Returns:
@@ -96,12 +96,12 @@ def gate(
 
     with one_sentence():
         result = Evaluation.load(Path(evaluation.path) / EVALUATION_FILE)
-        verdict = gate(result, min_accuracy)
+        decision = gate(result, min_accuracy)
         training = json.loads((Path(checkpoint.path) / HISTORY_FILE).read_text())
-        page = render_report(result, verdict, training, Dataset.load(Path(dataset.path)).report)
+        page = render_report(result, decision, training, Dataset.load(Path(dataset.path)).report)
         Path(report.path).write_text(page, encoding="utf-8")
-    for reason in verdict.reasons:
+    for reason in decision.reasons:
         say(reason)
-    say("gate passed" if verdict.passed else "gate closed")
-    Verdict = namedtuple("Verdict", ["passed", "reasons"])
-    return Verdict(verdict.passed, verdict.reasons)
+    say("gate passed" if decision.passed else "gate closed")
+    Decision = namedtuple("Decision", ["passed", "reasons"])
+    return Decision(decision.passed, decision.reasons)

@@ -21,7 +21,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 
 @dataclass(frozen=True)
 class Registered:
-    """Where the bundle went."""
+    """Where the bundle is stored, and its model version."""
 
     uri: str
     digest: str
@@ -53,7 +53,7 @@ def store(bundle: Bundle, root: str) -> str:
 
 
 def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    """Let an alias name a version; where two first runs make it at the same moment, one of them has to try again."""
+    """Point an alias to a version. If two runs create the alias at the same moment, one of them has to try again."""
     try:
         client.set_registered_model_alias(name, alias, version)
     except MlflowException:
@@ -63,7 +63,7 @@ def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
 def _store_local(bundle: Bundle, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as aside:  # what it replaces is only ever a copy that was cut short
+        with whole(target) as aside:  # replaces a copy that was cut short
             shutil.copytree(bundle.path, aside)
     except OSError as error:
         with suppress(InputError):
