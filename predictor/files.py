@@ -11,8 +11,8 @@ from pathlib import Path
 def whole(target: Path) -> Iterator[Path]:
     """Yield a hidden path beside the target; the file or folder written there replaces the target at the end.
 
-    Readers see the old content or the new, never a part of it. After an error the target is as before and the hidden
-    path is gone; only a kill leaves it behind. Several writers of one target do not disturb each other: the last wins.
+    Readers see the old content or all of the new. After an error the target is as before, and the hidden path is gone;
+    only a kill leaves it behind. Several writers of one target do not disturb each other: the last one wins.
 
     Args:
         target: a file or a folder, there or not, in a folder that exists.
@@ -31,20 +31,20 @@ def whole(target: Path) -> Iterator[Path]:
 def replace(source: Path, target: Path) -> None:
     """Move a file or folder to the target, in place of the file or folder that is there.
 
-    A file is replaced in one step. A folder cannot be: for a moment there is none.
+    A file replaces a file in one step, and never a folder. A folder replaces either, but for a moment neither is there.
 
     Args:
         source: what to move.
         target: where to, on the same file system.
 
     Raises:
-        OSError: the target is of the other kind, or another process has just put a folder there.
+        OSError: a folder is in the place of a file, or another process has just put one there.
     """
     if not source.is_dir():
         os.replace(source, target)
         return
     old = _hidden_beside(source)
-    if target.is_dir():
+    if target.exists():
         with suppress(FileNotFoundError):  # another process has just moved it away
             os.replace(target, old)
     try:

@@ -30,12 +30,14 @@ def test_a_new_file_has_the_mode_that_any_file_gets(tmp_path: Path) -> None:
     assert (tmp_path / "aside").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("before", [None, "old"])
-def test_a_folder_is_replaced_with_all_that_it_holds(tmp_path: Path, before: str | None) -> None:
+@pytest.mark.parametrize("before", ["nothing", "file", "folder"])
+def test_a_folder_takes_the_place_of_all_that_is_there(tmp_path: Path, before: str) -> None:
     folder = tmp_path / "bundle"
-    if before:
+    if before == "file":
+        folder.touch()
+    elif before == "folder":
         folder.mkdir()
-        (folder / before).touch()
+        (folder / "old").touch()
     with whole(folder) as aside:
         aside.mkdir()
         (aside / "new").touch()
