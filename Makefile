@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 # What make images builds and make test-images tests.
 export IMAGE_PREFIX ?= pigeonhole
-export TAG ?= 0.1.0
+export TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve bench-bounds lint format mlflow clean test-images images manifests test-cluster bench-judge
@@ -69,7 +69,7 @@ $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev,bench]'
 	@touch $@
 
-images: $(STAMP) ## build both images and their bills of materials: make images IMAGE_PREFIX=pigeonhole TAG=0.1.0
+images: $(STAMP) ## build both images and their bills of materials: make images IMAGE_PREFIX=registry.example.com/pigeonhole
 	@PYTHON=$(BIN)/python .ci/images
 
 manifests: $(STAMP) ## render every overlay into build/manifests and check what came out

@@ -1,6 +1,6 @@
 # The predictor: the KServe model server of one bundle, on CPUs, without PyTorch.
 #
-#   docker build -f images/predictor.Dockerfile -t pigeonhole/predictor:0.1.0 .
+#   docker build -f images/predictor.Dockerfile --build-arg VERSION=... -t pigeonhole/predictor .
 #
 # Production pins the base: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
 ARG BASE=python:3.11-slim-bookworm
@@ -50,7 +50,7 @@ RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|dist-packages|site-
 COPY --from=build /opt/pigeonhole /opt/pigeonhole
 ENV PATH=/opt/pigeonhole/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION
 LABEL org.opencontainers.image.title="pigeonhole predictor" \
       org.opencontainers.image.description="Serves a text classifier over V1, V2 REST and V2 gRPC." \

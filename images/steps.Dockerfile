@@ -1,6 +1,6 @@
 # The steps: everything that runs in a pipeline, a trial of a search, or a TrainJob.
 #
-#   docker build -f images/steps.Dockerfile -t pigeonhole/steps-python:0.1.0 .
+#   docker build -f images/steps.Dockerfile --build-arg VERSION=... -t pigeonhole/steps-python .
 #
 # Production pins the base: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
 # For CPUs have pip find PyTorch's CPU builds: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -49,7 +49,7 @@ RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|dist-packages|site-
     groupadd --gid 10001 pigeonhole && \
     useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin pigeonhole
 COPY --from=build /opt/pigeonhole /opt/pigeonhole
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION
 # Models and data come from where a run's parameters say, never from a hub that nobody named: HF_HUB_OFFLINE is not set.
 ENV PATH=/opt/pigeonhole/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \

@@ -15,6 +15,7 @@ import httpx
 
 from pipelines.running.stopping import outlived_by_nothing, stopped_with_children
 from predictor.client import Answers, Server, ask
+from predictor.metric_names import PREDICTIONS, REQUESTS
 
 _TEXTS = [
     "The striker scored twice in the second half to put the visitors into the cup final.",
@@ -79,9 +80,7 @@ def _ask(http: str, grpc: str) -> None:
         print("  " + "".join(f"{cell:<18}" for cell in cells) + text[:60] + "...")
     print(f"\n== Counters on {http}/metrics\n")
     for line in httpx.get(f"{http}/metrics").text.splitlines():
-        if line.startswith(("text_classifier_requests_total", "text_classifier_predictions_total")) and (
-            not line.endswith(" 0.0")
-        ):
+        if line.startswith((REQUESTS, PREDICTIONS)) and not line.endswith(" 0.0"):
             print(f"  {line}")
 
 

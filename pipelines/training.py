@@ -112,11 +112,11 @@ def training(
         dataset=dataset, draft=exported["draft"], baseline=baseline["baseline"], pipeline_run=run,
         mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Evaluate").outputs  # fmt: skip
-    verdict = gate(
+    decision = gate(
         dataset=dataset, checkpoint=tuned["checkpoint"], evaluation=evaluated["evaluation"], min_accuracy=min_accuracy
     ).set_display_name("Gate").outputs  # fmt: skip
     registered = register(
-        bundle=evaluated["bundle"], report=verdict["report"], passed=verdict["passed"], bundle_root=bundle_root,
+        bundle=evaluated["bundle"], report=decision["report"], passed=decision["passed"], bundle_root=bundle_root,
         name=name, pipeline_run=run,
         mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Register").outputs  # fmt: skip
@@ -126,7 +126,7 @@ def training(
     ended = end_rollout(service=service, pipeline_run=run, namespace=namespace).set_display_name("End rollout")
     with dsl.ExitHandler(ended, name="rollout"), dsl.If(service != ""):
         begun = start_rollout(
-            service=service, bundle_uri=registered["bundle_uri"], pipeline_run=run, passed=verdict["passed"],
+            service=service, bundle_uri=registered["bundle_uri"], pipeline_run=run, passed=decision["passed"],
             namespace=namespace, settings=rollout,
         ).set_display_name("Roll out")  # fmt: skip
         judge_rollout(
@@ -139,9 +139,9 @@ def training(
         baseline_accuracy=baseline["Output"],
         data_digest=prepared["Output"],
         precision=exported["Output"],
-        passed=verdict["passed"],
-        reasons=verdict["reasons"],
-        report=verdict["report"],
+        passed=decision["passed"],
+        reasons=decision["reasons"],
+        report=decision["report"],
         bundle_uri=registered["bundle_uri"],
         digest=registered["digest"],
         version=registered["version"],

@@ -119,3 +119,8 @@ class Draining(NotNow):
     """The server is stopping."""
 
     status = 503
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """Return the text of an error, or what else is quoted in a sentence, on one line and cut to `most` characters."""
+    return " ".join(str(text).split())[:most]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from components.data.cells import as_texts, same_labels
 from components.data.tables import SUFFIXES, class_names, read_table, to_frame
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 SAMPLE = "sample"
 _SAMPLE_FOLDER = Path(__file__).parent / "sample"
@@ -104,7 +104,7 @@ def _from_datasets(name: str, function: str, argument: str) -> dict[str, pd.Data
     try:
         loaded = getattr(datasets, function)(argument)
     except Exception as error:  # the library raises its own errors and those of any file system or format
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(
             f"{name} cannot be loaded ({type(error).__name__}: {reason}): check the name and the network, "
             "or give a local folder"

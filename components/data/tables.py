@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.platform.progress import say
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet", ".parquet.gz")
 # Spreadsheets separate by semicolons in countries that write numbers with a decimal comma.
@@ -186,5 +186,4 @@ def _undecodable(file: Path) -> int:
 
 
 def _unreadable(file: Path, reason: str) -> InputError:
-    reason = " ".join(reason.split())[:200]
-    return InputError(f"{file} cannot be read ({reason}): give UTF-8 CSV, JSON lines or Parquet")
+    return InputError(f"{file} cannot be read ({one_line(reason)}): give UTF-8 CSV, JSON lines or Parquet")

@@ -1,9 +1,12 @@
 """The model card that goes into the bundle as README.md."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import yaml
 
+from components.evaluation import metrics
+from components.evaluation.metrics import Metric
 from components.evaluation.scores import MOST_SHOWN, ClassScore, listed, worst_and_best
 from predictor.model.bundle import ServingSpec
 
@@ -12,26 +15,23 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
     """Return a Hugging Face model card: YAML front matter with results, then use, limits and figures in Markdown.
 
     Args:
-        spec: of the bundle the card is for, with its test metrics.
+        spec: the bundle's, with its test metrics.
         classes: test scores by class.
         rows: rows of each split.
     """
-    accuracy, f1 = spec.metrics["test_accuracy"], spec.metrics["test_macro_f1"]
+    on_hub = [metric for metric in metrics.METRICS if metric.hub_type]
     results = [
         {
             "task": {"type": "text-classification", "name": spec.task},
             "dataset": {"name": f"sha256:{spec.data_digest[:12]}", "type": "private"},
-            "metrics": [
-                {"type": "accuracy", "value": round(accuracy, 4)},
-                {"type": "f1", "name": "macro F1", "value": round(f1, 4)},
-            ],
+            "metrics": [_on_hub(metric, spec.metrics[metric.key]) for metric in on_hub],
         }
     ]
     front = {
         "pipeline_tag": "text-classification",
         "library_name": "transformers",
         "tags": ["pigeonhole", "onnx"],
-        "metrics": ["accuracy", "f1"],
+        "metrics": list(dict.fromkeys(metric.hub_type for metric in on_hub)),
         "model-index": [{"name": spec.task, "results": results}],
     }
     shown, labels, of_which = classes, ", ".join(spec.labels[:MOST_SHOWN]), ""
@@ -52,6 +52,13 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
     )
     split_rows = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     versions = ", ".join(f"{name} {number}" for name, number in spec.versions.items())
+    first, *others = (f"{metric.title} {metric.shown(spec.metrics[metric.key])}" for metric in on_hub)
+    headline = ", ".join([f"**{first}**", *others])
+    more = "".join(
+        f"; {metric.title} on the test\nrows {metric.shown(spec.metrics[metric.key])}"
+        for metric in metrics.METRICS
+        if not metric.hub_type
+    )
     return f"""---
 {yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
 ---
@@ -63,15 +70,14 @@ Puts a text into one of {len(spec.labels)} classes: {labels}.
 ## Results
 
 Measured on the {int(spec.metrics["test_rows"]):,} test rows with the {spec.precision} model that is served:
-**accuracy {accuracy:.2%}**, macro F1 {f1:.4f}. A linear baseline (TF-IDF and a linear SVM) on the same training rows
+{headline}. A linear baseline (TF-IDF and a linear SVM) on the same training rows
 has {spec.baseline_accuracy:.2%}.
 
 {of_which}| class | precision | recall | F1 | rows |
 |---|---|---|---|---|
 {table}
 {gap}
-Precision served: {spec.precision_reason}. Temperature {spec.temperature:g}; expected calibration error on the test
-rows {spec.metrics["test_calibration_error"]:.4f}.
+Precision served: {spec.precision_reason}. Temperature {spec.temperature:g}{more}.
 
 ## Use
 
@@ -94,3 +100,9 @@ test rows. Look at the classes' recall before you let it decide anything about p
 
 Made with {versions}.
 """
+
+
+def _on_hub(metric: Metric, value: float) -> dict[str, Any]:
+    """Return a result as the hub's `model-index` has it."""
+    name = {} if metric.title == metric.hub_type else {"name": metric.title}
+    return {"type": metric.hub_type, **name, "value": round(value, 4)}

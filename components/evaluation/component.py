@@ -27,8 +27,8 @@ def evaluate(
         baseline: the baseline's scores and answers.
         bundle: the finished bundle, with test metrics and model card.
         evaluation: all figures as evaluation.json.
-        metrics: accuracy, macro F1 and calibration error.
-        confusion: the confusion matrix; of many classes, that of those which are confused most often.
+        metrics: accuracy and the other test metrics.
+        confusion: the confusion matrix; with many classes, only of those that are confused most often.
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
@@ -41,6 +41,7 @@ def evaluate(
 
     from components.data.dataset import Dataset
     from components.evaluation.evaluate import evaluate, finish_bundle
+    from components.evaluation.metrics import by_key, by_name
     from components.evaluation.scores import EVALUATION_FILE
     from components.platform.termination import one_sentence
     from components.platform.tracking import tracked_step
@@ -50,19 +51,12 @@ def evaluate(
         data = Dataset.load(Path(dataset.path))
         result = evaluate(Path(draft.path), data, *load_baseline(Path(baseline.path)))
         finished = finish_bundle(Path(draft.path), result, data, Path(bundle.path))
-        step.headline(
-            metrics={
-                "test_accuracy": result.accuracy,
-                "test_macro_f1": result.macro_f1,
-                "test_calibration_error": result.calibration_error,
-            }
-        )
+        step.headline(metrics=by_key(result))
         figures = Path(evaluation.path) / EVALUATION_FILE
         result.save(figures)
         mlflow.log_artifact(str(figures))
-    metrics.log_metric("accuracy", result.accuracy)
-    metrics.log_metric("macro_f1", result.macro_f1)
-    metrics.log_metric("calibration_error", result.calibration_error)
+    for name, value in by_name(result).items():
+        metrics.log_metric(name, value)
     confusion.log_confusion_matrix(*result.matrix())
     bundle.metadata.update(digest=finished.digest, accuracy=result.accuracy)
     return result.accuracy
@@ -75,14 +69,14 @@ def gate(
     evaluation: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     min_accuracy: float = 0.9,
-) -> NamedTuple("Verdict", passed=bool, reasons=list[str]):  # type: ignore[valid-type]
+) -> NamedTuple("Decision", passed=bool, reasons=list[str]):  # type: ignore[valid-type]
     """Decide whether the bundle may become the champion, and draw the report.
 
     Args:
         dataset: the prepared data.
         checkpoint: the fine-tuned model, for its training history.
         evaluation: the test's figures.
-        report: verdict, figures, confusion matrix, curves and confident mistakes on one page.
+        report: decision, figures, confusion matrix, curves and confident mistakes on one page.
         min_accuracy: the least test accuracy, a share of 1.
 
     Returns:
@@ -102,12 +96,12 @@ def gate(
 
     with one_sentence():
         result = Evaluation.load(Path(evaluation.path) / EVALUATION_FILE)
-        verdict = gate(result, min_accuracy)
+        decision = gate(result, min_accuracy)
         training = json.loads((Path(checkpoint.path) / HISTORY_FILE).read_text())
-        page = render_report(result, verdict, training, Dataset.load(Path(dataset.path)).report)
+        page = render_report(result, decision, training, Dataset.load(Path(dataset.path)).report)
         Path(report.path).write_text(page, encoding="utf-8")
-    for reason in verdict.reasons:
+    for reason in decision.reasons:
         say(reason)
-    say("gate passed" if verdict.passed else "gate closed")
-    Verdict = namedtuple("Verdict", ["passed", "reasons"])
-    return Verdict(verdict.passed, verdict.reasons)
+    say("gate passed" if decision.passed else "gate closed")
+    Decision = namedtuple("Decision", ["passed", "reasons"])
+    return Decision(decision.passed, decision.reasons)

@@ -12,6 +12,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from components.data.dataset import Dataset
 from components.evaluation.card import model_card
+from components.evaluation.metrics import by_key
 from components.evaluation.scores import ClassScore, Evaluation, Mistake
 from components.platform.progress import Progress, say
 from components.training.baseline import Baseline
@@ -20,7 +21,7 @@ from predictor.model.bundle import SPEC_FILE, Bundle, seal
 from predictor.model.classifier import BATCH, Classifier
 
 _EXAMPLES = 12
-# Probabilities that are held at a time, 64 MB of them; 4 million texts of four classes.
+# The most probabilities in memory at a time: 64 MB of them, or 4 million texts of four classes.
 _PROBABILITIES = 16_000_000
 
 
@@ -44,7 +45,7 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
         accuracy=float(right.mean()),
         accuracy_low=float(interval.low),
         accuracy_high=float(interval.high),
-        macro_f1=float(np.mean(scores[2][scores[3] > 0])),  # of a class without rows nothing is known
+        macro_f1=float(np.mean(scores[2][scores[3] > 0])),  # a class without rows has no F1
         calibration_error=calibration_error(confidence, right),
         baseline_accuracy=baseline.test_accuracy,
         only_model_right=int((right & ~other).sum()),
@@ -68,7 +69,7 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
 
 
 def _answers(classifier: Classifier, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the class of each text and its confidence; never all probabilities at a time, which may be billions."""
+    """Return the class of each text and its confidence, in portions: all probabilities together may be billions."""
     portion = max(BATCH, _PROBABILITIES // len(classifier.labels))
     progress = Progress("evaluate", len(texts))
     answers, confidence = [], []
@@ -84,25 +85,19 @@ def _answers(classifier: Classifier, texts: list[str]) -> tuple[NDArray[np.int64
 
 
 def finish_bundle(bundle: Path, evaluation: Evaluation, dataset: Dataset, out: Path) -> Bundle:
-    """Return a copy of the bundle that knows its test metrics and has its model card."""
+    """Return a copy of the bundle with its test metrics and its model card."""
     draft = Bundle.open(bundle)
     shutil.copytree(
         bundle, out, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SPEC_FILE, "README.md")
     )
-    metrics = {
-        **draft.spec.metrics,
-        "test_rows": float(evaluation.rows),
-        "test_accuracy": evaluation.accuracy,
-        "test_macro_f1": evaluation.macro_f1,
-        "test_calibration_error": evaluation.calibration_error,
-    }
+    metrics = {**draft.spec.metrics, "test_rows": float(evaluation.rows), **by_key(evaluation)}
     spec = draft.spec.model_copy(update={"metrics": metrics})
     (out / "README.md").write_text(model_card(spec, evaluation.classes, dataset.report["rows"]), encoding="utf-8")
     return seal(out, spec)
 
 
 def _link(source: str, target: str) -> None:
-    """Share the weights where the file system can; they never change."""
+    """Link the file where the file system can, since no file of a bundle ever changes; copy it otherwise."""
     try:
         os.link(source, target)
     except OSError:

@@ -6,19 +6,19 @@ from scipy.stats import binomtest
 
 from components.evaluation.scores import Evaluation, listed
 
-# The baseline must be better by more than chance at this level before the gate closes on it.
+# The gate closes if the baseline is better at this level of significance.
 _LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The gate's answer and each check in words, in the order they were made."""
+class GateDecision:
+    """Whether the bundle passed, and each check in words."""
 
     passed: bool
     reasons: list[str]
 
 
-def gate(evaluation: Evaluation, min_accuracy: float) -> Verdict:
+def gate(evaluation: Evaluation, min_accuracy: float) -> GateDecision:
     """Check a bundle's test results.
 
     The accuracy must reach `min_accuracy` (a share of 1); the linear baseline must not be significantly better (exact
@@ -40,4 +40,4 @@ def gate(evaluation: Evaluation, min_accuracy: float) -> Verdict:
     ]
     if evaluation.unknown:
         reasons.append(f"without test rows, so that nothing is known of it: {listed(evaluation.unknown)}")
-    return Verdict(enough and not_worse and not silent, reasons)
+    return GateDecision(enough and not_worse and not silent, reasons)

@@ -1,4 +1,4 @@
-"""The HTML report: one self-contained page with the verdict, the figures and the pictures."""
+"""The HTML report: one self-contained page with the gate's decision, the figures and the pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,19 +7,22 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from components.evaluation.gate import Verdict
+from components.evaluation import metrics
+from components.evaluation.gate import GateDecision
 from components.evaluation.scores import MOST_SHOWN, ClassScore, Evaluation, listed, worst_and_best
 
 _WIDTH, _HEIGHT, _MARGIN = 520, 200, 36
 _BARS = 10
 
 
-def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, Any], data: dict[str, Any]) -> str:
-    """Return the page. Its length does not depend on the number of classes once these are many.
+def render_report(
+    evaluation: Evaluation, decision: GateDecision, training: dict[str, Any], data: dict[str, Any]
+) -> str:
+    """Return the page. With many classes its length no longer grows with their number.
 
     Args:
         evaluation: test results.
-        verdict: what the gate said.
+        decision: what the gate decided.
         training: content of the checkpoint's `training.json`.
         data: content of the dataset's `report.json`.
     """
@@ -35,9 +38,9 @@ def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, 
     pairs = evaluation.confused()[:MOST_SHOWN] if many else []
     return environment.get_template("report.html").render(
         evaluation=evaluation,
-        unknown=evaluation.unknown,
+        figures=_figures(evaluation),
         gaps=_gaps(data["rows_by_label"]),
-        verdict=verdict,
+        decision=decision,
         training=training,
         data=data,
         matrix=list(zip(shown, _matrix(matrix), strict=True)),
@@ -58,8 +61,21 @@ def render_report(evaluation: Evaluation, verdict: Verdict, training: dict[str, 
     )
 
 
+def _figures(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Return value and words of each metric but the accuracy, which has a figure of its own with its interval."""
+    tested = len(evaluation.labels) - len(evaluation.unknown)
+    return [
+        {
+            "value": metric.shown(metric.value(evaluation)),
+            "words": metric.title + (f" of {tested} classes" if metric.of_classes and evaluation.unknown else ""),
+        }
+        for metric in metrics.METRICS
+        if metric.name != "accuracy"
+    ]
+
+
 def _gaps(rows_by_label: dict[str, dict[str, int]]) -> list[str]:
-    """Say which classes a split that measures has no rows of."""
+    """Return a sentence for each of validation and test that has no rows of some classes."""
     return [
         f"no {split} rows of {listed(missing)}: nothing is known of how it does on them there"
         for split in ("validation", "test")
@@ -68,7 +84,7 @@ def _gaps(rows_by_label: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _matrix(confusion: list[list[int]]) -> list[list[dict[str, Any]]]:
-    """Return cells with count, share of the row and the shade (0 to 1) to paint them in."""
+    """Return cells with their count, its share of the row (0 to 1), and whether they are on the diagonal."""
     return [
         [{"count": count, "share": count / max(1, sum(row)), "right": i == j} for j, count in enumerate(row)]
         for i, row in enumerate(confusion)
@@ -76,7 +92,7 @@ def _matrix(confusion: list[list[int]]) -> list[list[dict[str, Any]]]:
 
 
 def _bars(classes: Sequence[ClassScore]) -> list[dict[str, Any]]:
-    """Return a bar for each tenth of F1: how many of the classes that the test has rows of have theirs there."""
+    """Return a histogram of F1 over the classes that have test rows: a bar for each tenth."""
     counts = [0] * _BARS
     for row in classes:
         if row.support:

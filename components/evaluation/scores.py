@@ -1,4 +1,4 @@
-"""What is known of a bundle after its test."""
+"""The results of a bundle's test."""
 
 import json
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from pathlib import Path
 
 EVALUATION_FILE = "evaluation.json"
 MOST_SHOWN = 50
-"""Up to so many classes are shown one by one, to people and to Kubeflow, which keeps a matrix in its database."""
+"""The most classes that are shown one by one: to people, and to Kubeflow, which keeps the matrix in its database."""
 _EXTREMES = 20
 _OTHERS = "(all others)"
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class, as shares of 1; they say nothing where `support`, its test rows, is 0."""
+    """Scores of one class, as shares of 1. They mean nothing for a class without test rows, whose `support` is 0."""
 
     label: str
     precision: float
@@ -25,7 +25,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer that was given with confidence."""
+    """A wrong answer with a high confidence."""
 
     text: str
     label: str
@@ -35,7 +35,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a bundle after the test; shares of 1 unless said otherwise."""
+    """The results of a bundle's test; accuracies and scores are shares of 1."""
 
     task: str
     rows: int
@@ -48,7 +48,7 @@ class Evaluation:
     calibration_error: float
     baseline_accuracy: float
     only_model_right: int
-    """Rows that the model has right and the baseline wrong."""
+    """Rows that the model answers correctly and the baseline does not."""
     only_baseline_right: int
     precision: str
     precision_reason: str
@@ -56,18 +56,18 @@ class Evaluation:
     labels: list[str]
     classes: list[ClassScore]
     confusion: list[tuple[int, int, int]]
-    """(true class, answer, rows) in the order of the labels, which the numbers count, where there are any rows."""
+    """(true class, answer, rows) for each pair that occurs; the classes are positions in `labels`."""
     mistakes: list[Mistake]
 
     @property
     def unknown(self) -> list[str]:
-        """Classes without test rows, of which the test says nothing."""
+        """Classes without test rows."""
         return [row.label for row in self.classes if not row.support]
 
     def matrix(self) -> tuple[list[str], list[list[int]]]:
         """Return labels and the confusion matrix: a row for each true class, a column for each answer.
 
-        Of too many classes it has those that are confused most often, and one more for all others.
+        With more than `MOST_SHOWN` classes it has those that are confused most often, and one more for all others.
         """
         shown: Sequence[int] = range(len(self.labels))
         if len(self.labels) > MOST_SHOWN:
@@ -104,7 +104,7 @@ class Evaluation:
 
 
 def worst_and_best(classes: Sequence[ClassScore]) -> tuple[list[ClassScore], list[ClassScore]]:
-    """Return the classes with the lowest F1 and those with the highest, of those that the test has rows of."""
+    """Return the classes with the lowest F1 and those with the highest, among those that have test rows."""
     ranked = sorted((row for row in classes if row.support), key=lambda row: row.f1)
     return ranked[:_EXTREMES], ranked[::-1][:_EXTREMES]
 

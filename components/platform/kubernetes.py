@@ -9,7 +9,7 @@ from pathlib import Path
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 REQUEST_SECONDS = 30
 # The first is how admission webhooks and policies refuse; the second is how quotas and pod security do.
@@ -46,7 +46,7 @@ def connect(namespace: str = "", otherwise: str = "") -> Cluster:
             config.load_incluster_config()
             current = _NAMESPACE_FILE.read_text().strip()
     except (config.ConfigException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"no cluster can be had from {places} ({reason}): set KUBECONFIG{otherwise}") from error
     return Cluster(client.CustomObjectsApi(), namespace or current or "default")
 
@@ -57,7 +57,7 @@ def message_of(error: ApiException) -> str:
         text = json.loads(error.body)["message"]
     except (ValueError, KeyError, TypeError):
         text = error.reason
-    return " ".join(str(text).split())[:300]
+    return one_line(text, most=300)
 
 
 def refusal_of(error: ApiException) -> str:

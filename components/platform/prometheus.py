@@ -5,7 +5,7 @@ from typing import Any
 
 import urllib3
 
-from predictor.errors import InputError, Unavailable
+from predictor.errors import InputError, Unavailable, one_line
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -43,7 +43,7 @@ def query_range(url: str, query: str, start: float, end: float, step: float) -> 
         body = json.loads(answer.data)
         if body["status"] == "success":
             return list(body["data"]["result"])
-        reason = " ".join(str(body["error"]).split())[:200]
+        reason = one_line(body["error"])
     except (ValueError, KeyError, TypeError):
         if answer.status >= 500:  # a proxy in front of it, while it is away
             raise Unavailable(f"Prometheus at {url} answers {answer.status}") from None

@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 
 def is_remote(place: str) -> bool:
@@ -171,7 +171,7 @@ def _explained(uri: str, verb: str) -> Iterator[Any]:
     except InputError:
         raise
     except Exception as error:  # every driver has its own exceptions
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         look = (
             "look at the address, at its credentials, and whether the fsspec driver for it is installed "
             "(s3fs, gcsfs, adlfs)"

@@ -18,7 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
 from components.platform.termination import termination_raises
 from components.training.recipe import Epoch
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 EXPERIMENT = "pigeonhole"
 _INJECTED_VARIABLE = "MLFLOW_RUN_ID"
@@ -180,7 +180,7 @@ def _explained() -> Iterator[None]:
 
 
 def _reason(error: MlflowException) -> str:
-    return " ".join(str(error).split())[:200]
+    return one_line(error)
 
 
 def _nested(client: MlflowClient, parent: Run, step: str) -> Run:

@@ -22,7 +22,7 @@ def register(
     Args:
         bundle: the finished bundle.
         report: the HTML report, logged to the pipeline's MLflow run.
-        passed: what the gate said.
+        passed: whether the bundle passed the gate.
         bundle_root: folder or object storage URI that holds bundles, such as s3://models/news.
         name: the registered model's name.
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.

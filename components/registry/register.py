@@ -1,7 +1,6 @@
 """Registering: the bundle goes to storage under its digest, its address onto a model version."""
 
 import shutil
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from components.platform.progress import say
 from components.platform.storage import holds, storage_at, upload
 from components.platform.tracking import StepRun
 from predictor.errors import InputError
+from predictor.files import whole
 from predictor.model.bundle import SPEC_FILE, Bundle
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -21,7 +21,7 @@ CHALLENGER, CHAMPION = "challenger", "champion"
 
 @dataclass(frozen=True)
 class Registered:
-    """Where the bundle went."""
+    """Where the bundle is stored, and its model version."""
 
     uri: str
     digest: str
@@ -53,7 +53,7 @@ def store(bundle: Bundle, root: str) -> str:
 
 
 def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    """Let an alias name a version; where two first runs make it at the same moment, one of them has to try again."""
+    """Point an alias to a version. If two runs create the alias at the same moment, one of them has to try again."""
     try:
         client.set_registered_model_alias(name, alias, version)
     except MlflowException:
@@ -63,13 +63,8 @@ def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
 def _store_local(bundle: Bundle, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        try:
+        with whole(target) as aside:  # replaces a copy that was cut short
             shutil.copytree(bundle.path, aside)
-            shutil.rmtree(target, ignore_errors=True)  # only ever a copy that was cut short
-            aside.rename(target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         with suppress(InputError):
             if Bundle.open(target).digest == bundle.digest:

@@ -8,7 +8,7 @@ from kubernetes import client
 
 from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import Missing, Service, explained
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 _GATEWAY = ("gateway.networking.k8s.io", "v1", "httproutes")
 
@@ -105,7 +105,8 @@ def why_not_ready(cluster: Cluster, service: Service, predictor: str) -> str:
         for container in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):
             state = container.state.waiting or container.state.terminated
             if state and state.reason not in (None, "PodInitializing", "ContainerCreating", "Completed"):
-                return f"{container.name}: {' '.join((state.reason, *(state.message or '').split()))[:200]}"
+                reason = one_line(f"{state.reason} {state.message or ''}")
+                return f"{container.name}: {reason}"
     return ""
 
 

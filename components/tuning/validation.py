@@ -20,7 +20,7 @@ from components.tuning.experiment import (
     primary_container,
 )
 from components.tuning.schema import check_quoted_numbers, check_schema
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 API_VERSION = "kubeflow.org/v1beta1"
 # The algorithms that also run on one machine, and the settings of each.
@@ -64,7 +64,7 @@ def parse_experiment(text: str, where: str = "the experiment") -> Experiment:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"{where} is not YAML ({reason}): fix that line") from error
     return check_experiment(document, where)
 

@@ -10,7 +10,7 @@ import typer
 
 from pipelines.cli.options import FormatOption, LoginOptions
 from pipelines.cli.output import show
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 if TYPE_CHECKING:  # kfp takes seconds to import
     from pipelines.kubeflow.client import Kubeflow
@@ -205,7 +205,7 @@ def _wait(kubeflow: "Kubeflow", run_id: str, timeout: float, result: dict[str, A
         raise
     result["state"] = run.state
     result["failed_tasks"] = failures(run)
-    result["error"] = " ".join((run.error.message or "").split())[:300] if run.error else ""
+    result["error"] = one_line(run.error.message or "", most=300) if run.error else ""
 
 
 def _summary(package: "Package", version: "Version") -> dict[str, Any]:

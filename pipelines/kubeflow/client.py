@@ -16,7 +16,7 @@ from kfp.client.token_credentials_base import TokenCredentialsBase
 from kfp_server_api import ApiException, Configuration
 from kfp_server_api.rest import RESTClientObject
 
-from predictor.errors import InputError, Unavailable
+from predictor.errors import InputError, Unavailable, one_line
 
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -140,7 +140,7 @@ class _Line(RESTClientObject):  # type: ignore[misc]
         except urllib3.exceptions.LocationValueError as error:
             raise InputError(f"--host {self._host} is not an address ({error}): mend it") from None
         except urllib3.exceptions.HTTPError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise Unreachable(f"{self._host} does not answer ({reason}): check --host, or try again later") from None
         try:
             json.loads(response.data or b"{}")
@@ -152,7 +152,7 @@ class _Line(RESTClientObject):  # type: ignore[misc]
         return response
 
     def _mistrusted(self, reason: object) -> InputError:
-        said = " ".join(str(reason).split())[:200]
+        said = one_line(reason)
         return InputError(
             f"{self._host} cannot be trusted ({said}): name its certificate's authority with --ca-cert, or write "
             "http:// if that is all it speaks"
@@ -239,7 +239,7 @@ def message_of(error: ApiException) -> str:
         text = said.get("message") or said["error_message"]
     except (ValueError, KeyError, TypeError, AttributeError):
         text = error.reason
-    return " ".join(str(text).split())[:300]
+    return one_line(text, most=300)
 
 
 def only(field_name: str, value: str) -> str:

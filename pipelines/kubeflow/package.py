@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_package(file: Path) -> Package:
             f"{file} cannot be read ({error.strerror}): name a file that pigeonhole compile wrote"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"{file} is not YAML ({reason}): compile it anew with pigeonhole compile") from None
     if any(isinstance(document, dict) and "kind" in document for document in documents):
         raise InputError(f"{file} is for kubectl apply: name the file that pigeonhole compile wrote beside it")

@@ -1,6 +1,5 @@
 """From the DAG to the IR YAML that Kubeflow Pipelines takes, and to the Kubernetes objects that hold it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from kfp import compiler
 from components import IMAGE_VARIABLE, STEPS_IMAGE
 from pipelines.kubeflow.package import Package, read_package
 from pipelines.training import training
+from predictor.files import whole
 
 PIPELINES = {"training": training}
 # Steps whose outputs follow from their inputs, and that do nothing else: Kubeflow's cache may answer for them. All
@@ -33,15 +33,15 @@ def compile_all(out: Path, image: str = STEPS_IMAGE) -> list[Path]:
 
 
 def _compile(name: str, out: Path, image: str) -> Path:
-    file, aside = out / f"{name}.yaml", out / f".{name}.yaml"
-    compiler.Compiler().compile(PIPELINES[name], str(aside))
-    documents = list(yaml.safe_load_all(aside.read_text()))
-    for executor in documents[0]["deploymentSpec"]["executors"].values():
-        executor["container"]["image"] = image
-        executor["container"].setdefault("env", []).append({"name": IMAGE_VARIABLE, "value": image})
-    _keep_from_cache(documents[0])
-    aside.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True))
-    os.replace(aside, file)
+    file = out / f"{name}.yaml"
+    with whole(file) as aside:
+        compiler.Compiler().compile(PIPELINES[name], str(aside))
+        documents = list(yaml.safe_load_all(aside.read_text()))
+        for executor in documents[0]["deploymentSpec"]["executors"].values():
+            executor["container"]["image"] = image
+            executor["container"].setdefault("env", []).append({"name": IMAGE_VARIABLE, "value": image})
+        _keep_from_cache(documents[0])
+        aside.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True))
     return file
 
 
@@ -78,9 +78,9 @@ def _write_manifest(package: Package) -> Path:
     ]
     folder = package.file.parent / "kubernetes"
     folder.mkdir(exist_ok=True)
-    file, aside = folder / package.file.name, folder / f".{package.file.name}"
-    aside.write_text(yaml.safe_dump_all(objects, sort_keys=True, allow_unicode=True))
-    os.replace(aside, file)
+    file = folder / package.file.name
+    with whole(file) as aside:
+        aside.write_text(yaml.safe_dump_all(objects, sort_keys=True, allow_unicode=True))
     return file
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -19,7 +18,8 @@ from components.data.cells import as_json, as_texts
 from components.data.tables import SUFFIXES, read_lines, read_table
 from pipelines.running.label_texts import check_encoding
 from predictor.client import Answers, Server, ask
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
+from predictor.files import whole
 
 READ = (*SUFFIXES, ".txt", ".txt.gz")
 WRITTEN = (".csv", ".jsonl", ".parquet")
@@ -103,21 +103,18 @@ def _check_columns(frame: pd.DataFrame, source: Path) -> None:
 
 
 def _write(frame: pd.DataFrame, target: Path) -> None:
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        if target.suffix == ".csv":
-            # Quoted, since csv leaves a text with a carriage return bare, and readers end the row there
-            _plain(frame).to_csv(aside, index=False, quoting=csv.QUOTE_NONNUMERIC)
-        elif target.suffix == ".parquet":
-            frame.to_parquet(aside, index=False)
-        else:
-            _write_lines(frame, aside)
-        os.replace(aside, target)
+        with whole(target) as aside:
+            if target.suffix == ".csv":
+                # Quoted, since csv leaves a text with a carriage return bare, and readers end the row there
+                _plain(frame).to_csv(aside, index=False, quoting=csv.QUOTE_NONNUMERIC)
+            elif target.suffix == ".parquet":
+                frame.to_parquet(aside, index=False)
+            else:
+                _write_lines(frame, aside)
     except (OSError, ValueError, TypeError) as error:  # the last two are pyarrow's, for a column of mixed types
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"--output {target} cannot be written ({reason}): choose another place or kind") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

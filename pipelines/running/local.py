@@ -22,6 +22,7 @@ from pipelines.running.results import held
 from pipelines.running.stopping import Stopped, stopped_with_children
 from pipelines.training import Trained, training
 from predictor.errors import InputError, StepFailed
+from predictor.files import replace
 
 _LOG_TAIL = 40
 _FAILED = re.compile(r"Task .* finished with status .*FAILURE")
@@ -91,10 +92,10 @@ def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
             "seconds": round(time.monotonic() - started, 1),
         }
         (work / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        os.replace(report, out / "report.html")
-        _replace_folder(_prepared(work), out / "data")
+        replace(Path(report), out / "report.html")
+        replace(_prepared(work), out / "data")
         for name in ("run.log", "result.json"):
-            os.replace(work / name, out / name)
+            replace(work / name, out / name)
         return result
 
 
@@ -151,9 +152,8 @@ def _put_by(out: Path) -> bool:
     if trained:
         steps = trained.parents[2]
         if (work / "run.log").exists():
-            os.replace(work / "run.log", steps / "run.log")
-        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
-        os.replace(steps, out / UNFINISHED)
+            replace(work / "run.log", steps / "run.log")
+        replace(steps, out / UNFINISHED)
     shutil.rmtree(work, ignore_errors=True)
     return trained is not None
 
@@ -162,13 +162,6 @@ def _prepared(work: Path) -> Path:
     (found,) = work.glob("*/prepare/dataset")
     assert all((found / f"{split}.parquet").exists() for split in SPLITS)
     return found
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    old = source.with_name(f"{target.name}.old")
-    if target.exists():
-        os.replace(target, old)
-    os.replace(source, target)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 import warnings
@@ -29,6 +28,7 @@ from components.tuning.suggestions import check_local
 from components.tuning.validation import check_experiment, read_experiment
 from pipelines.running.results import held
 from pipelines.running.stopping import Stopped, stopped_with_children
+from predictor.files import whole
 
 DATASET_FOLDER = "dataset"
 RESULT_FILE = "search.json"
@@ -88,9 +88,8 @@ def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[st
                 records.conclude(experiment, outcome)
             seconds = round(time.monotonic() - started, 1)
             result = {**_result(outcome), "folder": str(out), "mlflow": database, "seconds": seconds}
-            aside = out / f".{RESULT_FILE}"
-            aside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(aside, out / RESULT_FILE)
+            with whole(out / RESULT_FILE) as aside:
+                aside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return result
 
 
@@ -132,9 +131,6 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 def _keep(dataset: Dataset, folder: Path) -> None:
     """Write the dataset artifact, whole or not at all; one that a run before this one wrote stays."""
-    if folder.exists():
-        return
-    aside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    dataset.save(aside)
-    os.replace(aside, folder)
+    if not folder.exists():
+        with whole(folder) as aside:
+            dataset.save(aside)

@@ -8,7 +8,7 @@ import httpx
 
 from predictor.client.retry import Busy, seconds_to_wait
 from predictor.client.server import TIMEOUT_SECONDS, Answers, AskOnce, EmptyTextsFound, Server, expecting_predictions
-from predictor.errors import InputError, Unavailable
+from predictor.errors import InputError, Unavailable, one_line
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def _reason(answer: httpx.Response) -> str:
         said = answer.json()["error"]
     except (ValueError, KeyError, TypeError):
         said = answer.text or answer.reason_phrase
-    return f"{answer.status_code} ({' '.join(str(said).split())[:200]})"
+    return f"{answer.status_code} ({one_line(said)})"
 
 
 def _empty_texts(answer: httpx.Response) -> list[int]:

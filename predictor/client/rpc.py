@@ -9,7 +9,7 @@ import grpc
 from predictor.client.messages import METHOD, ModelInferRequest, ModelInferResponse
 from predictor.client.retry import Busy, seconds_to_wait
 from predictor.client.server import TIMEOUT_SECONDS, Answers, AskOnce, EmptyTextsFound, Server, expecting_predictions
-from predictor.errors import InputError, Unavailable
+from predictor.errors import InputError, Unavailable, one_line
 
 _BUSY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
@@ -55,7 +55,7 @@ def _request(model: str, texts: Sequence[str]) -> ModelInferRequest:
 def _translated(error: grpc.RpcError, target: str) -> Exception:
     """Return what the status of a call means to the caller."""
     code, metadata = error.code(), dict(error.trailing_metadata() or ())
-    reason = f"{target} answers {code.name} ({' '.join((error.details() or '').split())[:200]})"
+    reason = f"{target} answers {code.name} ({one_line(error.details() or '')})"
     if code in _BUSY:
         return Busy(reason, seconds_to_wait(str(metadata.get("retry-after", ""))))
     numbers = str(metadata.get("empty-texts", "")).split(",")

@@ -5,7 +5,6 @@ SHA-256 of every other file, so its own SHA-256 names the whole bundle; a folder
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from predictor.errors import InputError
+from predictor.files import whole
 from predictor.model.reference import Reference
 from predictor.model.text import Cleaning
 
@@ -161,7 +161,6 @@ def seal(folder: Path, spec: ServingSpec) -> Bundle:
     files = {name: sha256_of(folder / name) for name in sorted(part_names(folder))}
     spec = spec.model_copy(update={"files": files})
     raw = (spec.model_dump_json(indent=2) + "\n").encode()
-    aside = folder / f".{SPEC_FILE}.new"
-    aside.write_bytes(raw)
-    os.replace(aside, folder / SPEC_FILE)
+    with whole(folder / SPEC_FILE) as aside:
+        aside.write_bytes(raw)
     return Bundle(folder, spec, hashlib.sha256(raw).hexdigest())

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from predictor import metric_names as names
 from predictor.model.reference import CONFIDENCE_EDGES
 from predictor.serving.batcher import Batch
 
-_LABELS = ("model_name", "revision")
+_LABELS = (names.MODEL, names.REVISION)
 _LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STAGE = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _POWERS = tuple(2.0**n for n in range(8))
@@ -44,10 +45,10 @@ class Metrics:
         self._who = (model_name, revision)
         self._registry = registry
         self._requests = Counter(
-            "text_classifier_requests_total",
+            names.REQUESTS,
             "Requests by protocol (v1, v2, grpc) and HTTP status (gRPC codes as their HTTP likeness, 499 for callers "
             "that went away).",
-            (*_LABELS, "protocol", "code"),
+            (*_LABELS, names.PROTOCOL, names.CODE),
             registry=registry,
         )
         self._seen = {
@@ -55,49 +56,53 @@ class Metrics:
             for protocol in _PROTOCOLS
             for code in _CODES
         }
-        predictions = self._of(Counter, "predictions_total", "Texts answered, by category.", "category")
+        predictions = self._of(Counter, names.PREDICTIONS, "Texts answered, by category.", names.CATEGORY)
         self._predictions = [predictions.labels(*self._who, label) for label in labels]
         self._latency = self._of(
-            Histogram, "latency_seconds", "From a request read to its answer written.", buckets=_LATENCY
+            Histogram, names.LATENCY, "From a request read to its answer written.", buckets=_LATENCY
         ).labels(*self._who)
         stage = self._of(
             Histogram,
-            "stage_seconds",
+            names.STAGE_SECONDS,
             "tokenise: cleaning and tokenising a request; queue: a text's wait; infer: a batch in the engine.",
-            "stage",
+            names.STAGE,
             buckets=_STAGE,
         )
         self._tokenise, self._queue, self._infer = (
-            stage.labels(*self._who, name) for name in ("tokenise", "queue", "infer")
+            stage.labels(*self._who, name) for name in (names.TOKENISE, names.QUEUE, names.INFER)
         )
-        self._batch_texts = self._of(Histogram, "batch_texts", "Texts of a batch.", buckets=_POWERS).labels(*self._who)
+        self._batch_texts = self._of(Histogram, names.BATCH_TEXTS, "Texts of a batch.", buckets=_POWERS).labels(
+            *self._who
+        )
         self._batch_tokens = self._of(
-            Histogram, "batch_tokens", "Tokens of a batch, padding left out.", buckets=[n * 16 for n in _POWERS]
+            Histogram, names.BATCH_TOKENS, "Tokens of a batch, padding left out.", buckets=[n * 16 for n in _POWERS]
         ).labels(*self._who)
-        self._padding = self._of(
-            Counter, "padding_tokens_total", "Tokens that were run only to fill batches up."
-        ).labels(*self._who)
+        self._padding = self._of(Counter, names.PADDING, "Tokens that were run only to fill batches up.").labels(
+            *self._who
+        )
         self._text_tokens = self._of(
-            Histogram, "text_tokens", "Tokens of a text that was run.", buckets=sorted(set(token_edges))
+            Histogram, names.TEXT_TOKENS, "Tokens of a text that was run.", buckets=sorted(set(token_edges))
         ).labels(*self._who)
         self._confidence = self._of(
-            Histogram, "confidence_ratio", "Confidence of an answer.", buckets=CONFIDENCE_EDGES
+            Histogram, names.CONFIDENCE, "Confidence of an answer.", buckets=CONFIDENCE_EDGES
         ).labels(*self._who)
-        cache = self._of(Counter, "cache_lookups_total", "Texts looked up among earlier answers, by result.", "result")
+        cache = self._of(
+            Counter, names.CACHE_LOOKUPS, "Texts looked up among earlier answers, by result.", names.RESULT
+        )
         self._hits, self._misses = (cache.labels(*self._who, result) for result in ("hit", "miss"))
 
     def _of(self, kind: Any, name: str, text: str, *labels: str, **more: object) -> Any:
-        return kind(f"text_classifier_{name}", text, (*_LABELS, *labels), registry=self._registry, **more)
+        return kind(name, text, (*_LABELS, *labels), registry=self._registry, **more)
 
     def serves(self, digest: str, precision: str) -> None:
         """Publish which bundle is served, in which precision."""
-        info = self._of(Info, "model", "The bundle's digest and the precision it is served in.")
+        info = self._of(Info, names.MODEL_INFO, "The bundle's digest and the precision it is served in.")
         info.labels(*self._who).info({"bundle": digest, "precision": precision})
 
     def watch(self, texts: Callable[[], int], tokens: Callable[[], int]) -> None:
         """Publish the depth of the queue, which is read whenever the metrics are."""
-        for unit, read in (("texts", texts), ("tokens", tokens)):
-            gauge = self._of(Gauge, f"queue_{unit}", f"{unit.capitalize()} that wait for a free lane.")
+        for name, unit, read in ((names.QUEUE_TEXTS, "Texts", texts), (names.QUEUE_TOKENS, "Tokens", tokens)):
+            gauge = self._of(Gauge, name, f"{unit} that wait for a free lane.")
             gauge.labels(*self._who).set_function(read)
 
     def request(self, protocol: str, code: int, seconds: float) -> None:

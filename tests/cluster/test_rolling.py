@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from predictor import __version__
 from predictor.model.bundle import Bundle, seal
 from tests.cluster.callers import Callers
 from tests.fakes.kserve import MODEL_VOLUME, Object, Workload, deployment, workloads
@@ -24,7 +25,7 @@ from tests.manifests.conftest import Render
 from tests.manifests.conftest import render as render
 
 pytestmark = pytest.mark.cluster
-IMAGE = f"{os.environ.get('IMAGE_PREFIX', 'pigeonhole')}/predictor:{os.environ.get('TAG', '0.1.0')}"
+IMAGE = f"{os.environ.get('IMAGE_PREFIX', 'pigeonhole')}/predictor:{os.environ.get('TAG', __version__)}"
 _PATIENCE_SECONDS = 300
 
 

@@ -10,6 +10,8 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
+from predictor import __version__
+
 Image = Callable[[str], str]
 
 
@@ -40,7 +42,7 @@ def image(engine: docker.DockerClient) -> Image:
     """The full name of an image that make images built."""
 
     def named(name: str) -> str:
-        full = f"{os.environ.get('IMAGE_PREFIX', 'pigeonhole')}/{name}:{os.environ.get('TAG', '0.1.0')}"
+        full = f"{os.environ.get('IMAGE_PREFIX', 'pigeonhole')}/{name}:{os.environ.get('TAG', __version__)}"
         try:
             engine.images.get(full)
         except ImageNotFound:

@@ -1,6 +1,7 @@
 """The predictor's image, run as Kubernetes would: nobody's user, a root that cannot be written, no capabilities."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
+from predictor import __version__
 from predictor.model.classifier import Classifier
 from tests.conftest import ROOT
 from tests.images.conftest import Image
@@ -131,7 +133,7 @@ def test_the_image_says_what_it_is(engine: docker.DockerClient, image: Image) ->
         settings = engine.images.get(image(name)).attrs["Config"]
         assert settings["User"] == "10001:10001"
         labels = settings["Labels"]
-        assert labels["org.opencontainers.image.version"] == "0.1.0"
+        assert labels["org.opencontainers.image.version"] == os.environ.get("TAG", __version__).removeprefix("v")
         assert len(labels["org.opencontainers.image.revision"]) == 40
         assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 

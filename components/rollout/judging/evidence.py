@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.platform.prometheus import QueryRefused, query_range
+from predictor import metric_names as names
 from predictor.errors import InputError, Unavailable
 
 # The series of each count, and the label that it is counted by, beside the revision.
 _SERIES = {
-    "requests": ("text_classifier_requests_total", "code"),
-    "predictions": ("text_classifier_predictions_total", "category"),
-    "latency": ("text_classifier_latency_seconds_bucket", "le"),
-    "confidence": ("text_classifier_confidence_ratio_bucket", "le"),
-    "waits": ('text_classifier_stage_seconds_bucket{stage="queue"}', "le"),
+    "requests": (names.REQUESTS, names.CODE),
+    "predictions": (names.PREDICTIONS, names.CATEGORY),
+    "latency": (f"{names.LATENCY}_bucket", "le"),
+    "confidence": (f"{names.CONFIDENCE}_bucket", "le"),
+    "waits": (f'{names.STAGE_SECONDS}_bucket{{{names.STAGE}="{names.QUEUE}"}}', "le"),
 }
 
 
@@ -85,7 +86,7 @@ class Pods:
 
 def selector_of(namespace: str, service: str) -> str:
     """Return the label matchers of a service's metrics: a PodMonitor adds the namespace, the predictor the name."""
-    return f'namespace="{namespace}",model_name="{service}"'
+    return f'namespace="{namespace}",{names.MODEL}="{service}"'
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ class Prometheus:
         """Return the increase for each label value, by revision and number of the interval."""
         series, label = _SERIES[name]
         metric, _, own = series.partition("{")
-        matchers = [own.rstrip("}"), self.selector, f'revision=~"{"|".join(revisions)}"']
+        matchers = [own.rstrip("}"), self.selector, f'{names.REVISION}=~"{"|".join(revisions)}"']
         selected = f"{metric}{{{','.join(part for part in matchers if part)}}}"
-        query = f"sum by (revision, {label}) (increase({selected}[{round(interval)}s]))"
+        query = f"sum by ({names.REVISION}, {label}) (increase({selected}[{round(interval)}s]))"
         found: dict[tuple[str, int], dict[Any, float]] = {
             (revision, n): {} for revision in revisions for n in range(len(ends))
         }
@@ -146,5 +147,5 @@ class Prometheus:
             for time, text in row["values"]:
                 number = float(text)
                 if math.isfinite(number):
-                    found[row["metric"]["revision"], round((float(time) - ends[0]) / interval)][key] = number
+                    found[row["metric"][names.REVISION], round((float(time) - ends[0]) / interval)][key] = number
         return found

@@ -14,7 +14,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 from components.platform.progress import say
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 
 
 class Checkpoint:
@@ -71,7 +71,7 @@ class Checkpoint:
             path = f"{self._base}/{self._name}.{self._number(before[-1]) + 1 if before else 1}.pt"
             self._write(path, state)
         except Exception as error:  # each storage has its own; torch turns a full disk into a RuntimeError
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise InputError(
                 f"checkpoint {path} cannot be written ({reason}): make room there and run again; "
                 "training goes on from the checkpoint before it"
@@ -126,7 +126,7 @@ class Checkpoint:
         try:
             yield
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise InputError(
                 f"checkpoints under {self._root} cannot be read ({type(error).__name__}: {reason}): look at the "
                 "address, at its credentials, and whether the fsspec driver for it is installed (s3fs, gcsfs, adlfs)"

@@ -20,7 +20,7 @@ from components.training.fine_tuning.dropout import use_cheap_dropout
 from components.training.fine_tuning.pooling import pools_by_mean, set_mean_layer
 from components.training.fine_tuning.precision import TrainingPrecision
 from components.training.recipe import HISTORY_FILE
-from predictor.errors import InputError
+from predictor.errors import InputError, one_line
 from predictor.model.engine import pad
 
 # Dropout of attention weights is switched off: it takes a tenth of the time on a CPU. (PyTorch's fused attention has it
@@ -46,7 +46,7 @@ def load_classifier(backbone: Path, labels: Sequence[str], pooled: bool = False)
     try:
         return _load(backbone, labels, pooled and pools_by_mean(backbone))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"backbone {backbone} cannot be loaded ({reason}): save it again, or use another") from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from components import STEPS_IMAGE
 from components.tuning.experiment import Experiment
 from components.tuning.validation import check_experiment
 
@@ -19,7 +20,7 @@ def document(script: Path | str = "trial.py", parameters: list[dict[str, Any]] |
     parameters = deepcopy([RATE] if parameters is None else parameters)
     names = [parameter["name"] for parameter in parameters]
     command = ["python", str(script), "--data", "/mnt/dataset", *(f"${{trialParameters.{name}}}" for name in names)]
-    container = {"name": "trial", "image": "pigeonhole/steps-python:0.1.0", "command": command}
+    container = {"name": "trial", "image": STEPS_IMAGE, "command": command}
     return {
         "apiVersion": "kubeflow.org/v1beta1",
         "kind": "Experiment",

@@ -1,0 +1,53 @@
+"""What is measured on the test split, and what it is called.
+
+A line in `METRICS` puts a metric into MLflow, Kubeflow, `serving.json`, the model card and the report.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+
+from components.evaluation.scores import Evaluation
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of an evaluation."""
+
+    name: str
+    """In Kubeflow."""
+    title: str
+    """In the model card and the report."""
+    value: Callable[[Evaluation], float]
+    percent: bool = False
+    """Whether people read it as a percentage."""
+    hub_type: str = ""
+    """The metric's id on the Hugging Face hub, for the model card's front matter; empty where there is none."""
+    of_classes: bool = False
+    """Whether it is a mean over the classes that have test rows."""
+
+    @property
+    def key(self) -> str:
+        """The name in MLflow and in `serving.json`, where metrics of other splits stand beside it."""
+        return f"test_{self.name}"
+
+    def shown(self, value: float) -> str:
+        """Return the value for people."""
+        return f"{value:.2%}" if self.percent else f"{value:.4f}"
+
+
+METRICS = (
+    Metric("accuracy", "accuracy", attrgetter("accuracy"), percent=True, hub_type="accuracy"),
+    Metric("macro_f1", "macro F1", attrgetter("macro_f1"), hub_type="f1", of_classes=True),
+    Metric("calibration_error", "expected calibration error", attrgetter("calibration_error")),
+)
+
+
+def by_name(evaluation: Evaluation) -> dict[str, float]:
+    """Return the metrics under their names in Kubeflow."""
+    return {metric.name: metric.value(evaluation) for metric in METRICS}
+
+
+def by_key(evaluation: Evaluation) -> dict[str, float]:
+    """Return the metrics under their names in MLflow and in `serving.json`."""
+    return {metric.key: metric.value(evaluation) for metric in METRICS}
