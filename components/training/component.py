@@ -95,10 +95,11 @@ def fine_tune(
     from components.data.dataset import Dataset
     from components.platform.progress import say
     from components.platform.termination import one_sentence
-    from components.platform.tracking import log_epoch, tracked_step
+    from components.platform.tracking import tracked_step
     from components.training.backbone import resolve_backbone
     from components.training.few_shot.head import fit_head
     from components.training.fine_tuning.fine_tune import fine_tune
+    from components.training.mlflow_history import log_epoch
     from components.training.recipe import choose_method, recipe_for, training_rows
 
     here = num_nodes == 1
