@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from pipelines.cli import rollout
+from pipelines.cli.extras import missing_extra_named
 from pipelines.cli.kubeflow import SCHEDULE, SUBMIT, schedule, submit
 from predictor.errors import InputError
 
@@ -315,7 +316,8 @@ def main() -> NoReturn:
 def ended(commands: typer.Typer) -> NoReturn:
     """Run commands and end the process; bad input ends in one sentence and exit code 2."""
     try:
-        commands()
+        with missing_extra_named():
+            commands()
     except InputError as error:
         print(f"pigeonhole: {error}", file=sys.stderr)
         sys.exit(2)
