@@ -22,7 +22,7 @@ setup: $(STAMP) ## make .venv and install everything into it
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python is installed: install Python 3.11, or name one with make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev]'
+	$(BIN)/python -m pip install --progress-bar on -e '.[serve,client,rollout,train,pipelines,dev]'
 	@touch $@
 
 demo: $(STAMP) ## train on the sample, serve it, ask it over V1, V2 and gRPC (about 2 minutes after install)
@@ -66,7 +66,7 @@ bench-judge: $(STAMP) ## measure how surely a bad canary is taken back and an eq
 	@$(BIN)/python -m tests.benchmarks.judge $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))
 
 $(VENV)/.bench: $(STAMP)
-	$(BIN)/python -m pip install --progress-bar on -e '.[serve,train,pipelines,dev,bench]'
+	$(BIN)/python -m pip install --progress-bar on -e '.[serve,client,rollout,train,pipelines,dev,bench]'
 	@touch $@
 
 images: $(STAMP) ## build both images and their bills of materials: make images IMAGE_PREFIX=registry.example.com/pigeonhole
@@ -81,9 +81,12 @@ manifests: $(STAMP) ## render every overlay into build/manifests and check what 
 	done
 	@$(BIN)/python -m pytest tests/manifests
 
-lint: $(STAMP) ## check format, style and types
+lint: $(STAMP) ## check format, style, types, the direction of imports, declared packages, and what stands twice
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/deptry predictor components pipelines
+	@$(BIN)/python -m pytest -q tests/test_structure.py
 	@$(BIN)/mypy
 
 format: $(STAMP) ## format the code and mend what can be mended

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -17,7 +17,6 @@ from mlflow.utils.git_utils import get_git_commit
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
 from components.platform.termination import termination_raises
-from components.training.recipe import Epoch
 from predictor.errors import InputError, one_line
 
 EXPERIMENT = "pigeonhole"
@@ -218,9 +217,3 @@ def _beside_database() -> str | None:
     if uri.scheme != "sqlite":
         return None
     return (Path(uri.path.removeprefix("/")).resolve().parent / "mlartifacts").as_uri()
-
-
-def log_epoch(row: Epoch) -> None:
-    """Log a finished epoch's losses, accuracy and speed to the active run."""
-    values = {key: float(value) for key, value in asdict(row).items() if key != "epoch"}
-    mlflow.log_metrics(values, step=row.epoch)

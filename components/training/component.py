@@ -91,8 +91,9 @@ def fine_tune(
     from pathlib import Path
 
     from components.platform.termination import one_sentence
-    from components.platform.tracking import log_epoch, tracked_step
+    from components.platform.tracking import tracked_step
     from components.training.job import TrainingJob
+    from components.training.mlflow_history import log_epoch
 
     here = num_nodes == 1
     with one_sentence(), tracked_step("fine-tune", pipeline_run, mlflow_tracking_uri, system_metrics=here) as step:

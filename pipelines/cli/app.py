@@ -8,6 +8,7 @@ import typer
 
 from pipelines.cli import kubeflow, rollout, serving, training, workers
 from pipelines.cli.commands import Commands
+from pipelines.cli.extras import missing_extra_named
 from predictor.errors import InputError, PigeonholeError, StepFailed
 
 app = Commands(name="pigeonhole")
@@ -54,7 +55,8 @@ def exit_after(commands: typer.Typer) -> NoReturn:
     broken. An error of our tree is a sentence on stderr; any other is a bug, and ends in its traceback.
     """
     try:
-        commands()
+        with missing_extra_named():
+            commands()
     except PigeonholeError as error:
         if isinstance(error, StepFailed):
             print(error.log, file=sys.stderr)

@@ -15,7 +15,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 import components
-from components.platform.tracking import check_tracking, log_epoch, tracked_run, tracked_step
+from components.platform.tracking import check_tracking, tracked_run, tracked_step
+from components.training.mlflow_history import log_epoch
 from components.training.recipe import Epoch
 from predictor.errors import InputError
 

@@ -1,0 +1,88 @@
+"""Each extra alone in an environment: its commands run, its code imports, other commands say what they lack."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.packaging.test_declared import ENTRIES, modules_of
+
+COMMANDS = {
+    "serve": ["serve"],
+    "client": ["predict"],
+    "rollout": ["rollout", "rollout start", "rollout status", "rollout judge", "rollout rollback"],
+    "pipelines": ["compile", "submit", "schedule"],
+    "train": ["run", "tune"],
+}
+# Something that each extra is for, its exit code, and a part of what it says.
+DONE = {
+    "serve": ("serve /none", 2, "/none"),
+    "client": ("predict --url http://127.0.0.1:9 text", 3, "http://127.0.0.1:9"),
+    "rollout": ("rollout status news", 2, "kubeconfig"),
+    "pipelines": ("compile --out ir", 0, "training.yaml"),
+    "train": ("run --data /none", 2, "/none"),
+}
+# And something that another extra is for.
+LACKING = {"serve": "compile --out ir", "client": "serve /none", "rollout": "predict text", "pipelines": "serve /none"}
+NAMED = {"serve": "pipelines", "client": "serve", "rollout": "client", "pipelines": "serve"}
+
+
+@dataclass(frozen=True)
+class Environment:
+    folder: Path
+
+    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of this environment, far from the checkout, its cluster and its settings."""
+        settings = {"PATH": f"{self.folder}/bin:{os.environ['PATH']}", "HOME": str(self.folder), "COLUMNS": "120"}
+        return subprocess.run(
+            [self.folder / "bin" / program, *arguments],
+            cwd=self.folder, env=settings, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The product's wheel, built out of a copy, since a build leaves folders in the sources."""
+    sources, wheels = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheels")
+    for name in ("predictor", "components", "pipelines"):
+        shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, sources)
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, sources], check=True)
+    return next(wheels.glob("*.whl"))
+
+
+@pytest.fixture
+def environment(extra: str, wheel: Path, tmp_path: Path) -> Environment:
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "environment"], check=True)
+    made = Environment(tmp_path / "environment")
+    python = made.folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", f"{wheel}[{extra}]"], check=True)
+    return made
+
+
+@pytest.mark.slow(reason="installs every package of an extra into an empty environment")
+@pytest.mark.parametrize("extra", ENTRIES)
+def test_an_extra_alone_is_enough_for_its_commands(extra: str, environment: Environment) -> None:
+    for command in COMMANDS[extra]:
+        shown = environment.run("pigeonhole", *command.split(), "--help")
+        assert shown.returncode == 0 and "Usage: pigeonhole" in shown.stdout, shown.stderr
+
+    line, code, said = DONE[extra]
+    done = environment.run("pigeonhole", *line.split())
+    assert done.returncode == code and said in done.stdout + done.stderr, done.stderr
+    if code:
+        assert done.stderr.startswith("pigeonhole: ") and done.stderr.count("\n") == 1
+
+    imported = environment.run("python", "-c", f"import {', '.join(modules_of(extra))}")
+    assert imported.returncode == 0, imported.stderr
+
+    if extra in LACKING:
+        lacking = environment.run("pigeonhole", *LACKING[extra].split())
+        assert lacking.returncode == 2 and f"pip install 'pigeonhole[{NAMED[extra]}]'" in lacking.stderr
+        assert lacking.stderr.count("\n") == 1
