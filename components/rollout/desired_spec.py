@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.rollout.inference_service import AUTOSCALER, Service
-from components.rollout.pods import canary_pods
 from components.rollout.state import Phase, Rollout
 from components.rollout.workloads import Workloads
 
@@ -44,6 +43,22 @@ def desired_canary_pods(rollout: Rollout, workloads: Workloads, there: int = 0) 
     stable = max(rollout.running, min(workloads.stable.pods, most))
     whole = rollout.phase in (Phase.FILLING, Phase.PROMOTING)
     return max(there, stable if whole else 0, canary_pods(stable, rollout.weight))
+
+
+def canary_pods(stable: int, weight: int) -> int:
+    """Return how many pods a canary needs so that none of them gets more traffic than a stable pod.
+
+    A busier pod answers later, whatever it serves, so with fewer pods an equal canary would look slower. Above
+    two thirds of the traffic the canary gets twice the stable pods and no more: each of its pods then has at most half
+    of the traffic that a stable pod has without a canary.
+
+    Args:
+        stable: pods of the stable version.
+        weight: percent of the traffic that goes to the canary.
+    """
+    if weight >= 100:
+        return stable
+    return min(2 * stable, max(1, -(-stable * weight // (100 - weight))))
 
 
 def _canary_beside(rollout: Rollout, service: Service, workloads: Workloads, weight: int) -> dict[str, Any] | None:

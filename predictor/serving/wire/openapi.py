@@ -6,7 +6,8 @@ Written by hand, since KServe's own describes routes that are never reached. A t
 from collections.abc import Sequence
 from typing import Any
 
-from predictor.serving.wire.requests import DEADLINE_HEADER, ID_CHARACTERS, OUTPUTS, RANK
+from predictor.serving.wire.requests import DEADLINE_HEADER, ID_CHARACTERS, OUTPUTS
+from predictor.serving.wire.tensors import RANK
 
 Schema = dict[str, Any]
 

@@ -1,6 +1,5 @@
 """Reads requests: V1 JSON, V2 JSON, V2 binary and gRPC become the same InferenceRequest."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
-from predictor.errors import BadRequest, NotServed, TooLarge
+from predictor.errors import BadRequest, NotServed
 from predictor.serving.wire.bounds import check_message
+from predictor.serving.wire.tensors import Tensor, check_count, check_dimensions, tensor_texts
 from predictor.serving.wire.values import as_integer, excerpt, flag, json_object, json_type, object_or_empty
 
 INPUTS = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
@@ -19,9 +19,8 @@ TOP = ("top_labels", "top_confidences")
 OUTPUTS = (*_USUAL, "probabilities", *TOP)
 # With this header Envoy, and every gateway that is built on it, says how long it is going to wait.
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
-# The most dimensions of a tensor, and the most characters of an id.
-RANK = 16
 ID_CHARACTERS = 1024
+"""The most characters of an id."""
 _V1_SHAPE = '{"instances": ["a text", ...]}'
 _V2_SHAPE = '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a text"]}]}'
 
@@ -46,15 +45,6 @@ class InferenceRequest:
         of_a_text = {"probabilities": labels, **dict.fromkeys(TOP, best)}
         asked = {*self.outputs, *(TOP if self.top_k else ())}
         return len(self.texts) * sum(of_a_text.get(name, 1) for name in asked)
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """The input of a V2 request; `data` is a value of JSON or protobuf, or bytes where the tensor is binary."""
-
-    datatype: object
-    shape: object
-    data: object
 
 
 def output_types(labels: int) -> list[dict[str, Any]]:
@@ -83,7 +73,7 @@ def read_v1(body: bytes, most: int) -> InferenceRequest:
     instances = payload["instances"]
     if not isinstance(instances, list):
         raise BadRequest(f"'instances' is a JSON {json_type(instances)}: send {_V1_SHAPE}")
-    _bounded(len(instances), most)
+    check_count(len(instances), most)
     texts = [_v1_text(instance, number) for number, instance in enumerate(instances)]
     top_k, timeout = _parameters(payload.get("parameters"))
     return InferenceRequest(_checked(texts), "", top_k, timeout)
@@ -169,9 +159,9 @@ def read_grpc(message: bytes, model: str, most: int) -> InferenceRequest:
         raise BadRequest("the texts are in 'contents' and in 'raw_input_contents': send one of them")
     if len(raw) > 1:
         raise BadRequest(f"{len(raw)} raw_input_contents come with one input tensor: send one")
-    _few_dimensions(tensor.shape)
+    check_dimensions(tensor.shape)
     if not raw:
-        _bounded(len(tensor.contents.bytes_contents), most)
+        check_count(len(tensor.contents.bytes_contents), most)
     data = raw[0] if raw else list(tensor.contents.bytes_contents)
     given = {name: _parameter(request.parameters[name]) for name in _PARAMETERS if name in request.parameters}
     binary = {output.name: bool(raw) for output in request.outputs}
@@ -207,7 +197,7 @@ def _v2(
     if not asked and top_k:
         names += TOP
     binary = frozenset(name for name in names if asked.get(name, every))
-    return InferenceRequest(_checked(_v2_texts(tensor, most)), request_id or "", top_k, timeout, names, binary)
+    return InferenceRequest(_checked(tensor_texts(tensor, most)), request_id or "", top_k, timeout, names, binary)
 
 
 def _one_text(names: Sequence[object]) -> None:
@@ -220,74 +210,6 @@ def _one_text(names: Sequence[object]) -> None:
 def _few_outputs(count: int) -> None:
     if count > len(OUTPUTS):
         raise BadRequest(f"{count} outputs are asked for: ask for each of {', '.join(OUTPUTS)} once at most")
-
-
-def _few_dimensions(shape: Sequence[object]) -> None:
-    if len(shape) > RANK:
-        raise BadRequest(f"input 'text' has {len(shape)} dimensions: send the number of texts, as [2]")
-
-
-def _bounded(texts: int, most: int) -> None:
-    if texts > most:
-        raise TooLarge(f"the request has over {most} texts: send them in several requests")
-
-
-def _v2_texts(tensor: Tensor, most: int) -> list[str]:
-    if tensor.datatype != "BYTES":
-        raise BadRequest(f"input 'text' has datatype {excerpt(tensor.datatype)}: send BYTES")
-    shape = tensor.shape
-    if isinstance(shape, list):
-        _few_dimensions(shape)
-        shape = list(map(as_integer, shape))
-    if not isinstance(shape, list) or not shape or any(type(size) is not int or size < 0 for size in shape):
-        raise BadRequest(f"input 'text' has shape {excerpt(shape)}: send the number of texts, as [2]")
-    values = _unpacked(tensor.data, most) if isinstance(tensor.data, bytes) else _flat(tensor.data, most)
-    if len(values) != math.prod(shape):
-        raise BadRequest(
-            f"input 'text' has {len(values)} elements but shape {excerpt(shape)}: send the number of texts"
-        )
-    return [_v2_text(value, number) for number, value in enumerate(values)]
-
-
-def _unpacked(raw: bytes, most: int) -> list[bytes]:
-    """Return the strings of a binary tensor, each after its length in four bytes, little-endian."""
-    strings: list[bytes] = []
-    at = 0
-    while at < len(raw):
-        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
-        if at + 4 > len(raw) or end > len(raw):
-            raise BadRequest(f"input 'text' breaks off in string {len(strings)}: send length-prefixed strings")
-        strings.append(raw[at + 4 : end])
-        _bounded(len(strings), most)
-        at = end
-    return strings
-
-
-def _flat(data: object, most: int) -> list[Any]:
-    """Flatten nested JSON arrays of any shape, in a loop, so that deep nesting does not overflow the stack."""
-    if not isinstance(data, list):
-        raise BadRequest(f"the data of input 'text' is a JSON {json_type(data)}: send a list of strings")
-    flat: list[Any] = []
-    left = data[::-1]
-    while left:
-        value = left.pop()
-        if isinstance(value, list):
-            left.extend(reversed(value))
-        else:
-            flat.append(value)
-            _bounded(len(flat), most)
-    return flat
-
-
-def _v2_text(value: object, number: int) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise BadRequest(f"text {number} is not UTF-8 (byte {error.start}): send UTF-8") from None
-    raise BadRequest(f"element {number} of input 'text' is a JSON {json_type(value)}: send a string")
 
 
 def _v1_text(instance: object, number: int) -> str:

@@ -12,7 +12,8 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import Refusal, TooLarge
 from predictor.serving.wire.bounds import SMALL, check_json
-from predictor.serving.wire.requests import ID_CHARACTERS, RANK, InferenceRequest, read_grpc, read_v1, read_v2
+from predictor.serving.wire.requests import ID_CHARACTERS, InferenceRequest, read_grpc, read_v1, read_v2
+from predictor.serving.wire.tensors import RANK
 from tests.fakes.engine import GatedEngine
 from tests.predictor.serving.batching import batcher_of
 

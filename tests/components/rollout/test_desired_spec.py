@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.rollout.pods import canary_pods
+from components.rollout.desired_spec import canary_pods
 
 
 @given(stable=st.integers(1, 200), weight=st.integers(0, 66))
