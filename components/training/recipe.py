@@ -159,15 +159,13 @@ def choose_method(labels: Sequence[str], hyperparameters: Mapping[str, str]) -> 
     """
     counts = Counter(labels)
     typical, classes = round(median(counts.values())), len(counts)
+    fewer = f"since {typical} labels a class are fewer than"
     if hyperparameters:
         return "full", "fine-tuning, since its hyper-parameters were given"
     if typical < FEW_SHOT_LABELS and classes <= FEW_SHOT_CLASSES:
-        return "few-shot", f"contrastive few-shot, since {typical} labels a class are fewer than {FEW_SHOT_LABELS}"
+        return "few-shot", f"contrastive few-shot, {fewer} {FEW_SHOT_LABELS}"
     if typical < FEW_SHOT_LABELS:
         return "frozen", f"a head on frozen embeddings, since {classes:,} classes are more than {FEW_SHOT_CLASSES}"
     if typical < FINE_TUNING_LABELS:
-        return (
-            "frozen",
-            f"a head on frozen embeddings, since {typical} labels a class are fewer than {FINE_TUNING_LABELS}",
-        )
+        return "frozen", f"a head on frozen embeddings, {fewer} {FINE_TUNING_LABELS}"
     return "full", f"fine-tuning, since {typical:,} labels a class are enough for it"

@@ -128,13 +128,8 @@ def outcome(experiment: Experiment, ended: list[Trial]) -> Outcome:
             "assignments": best.assignments,
         }
     reason = _end_reason(experiment, ended) or "the grid is exhausted"
-    return Outcome(
-        best is not None and not _too_many_failed(experiment, counts),
-        reason,
-        objective=value,
-        counts=counts,
-        **best_fields,
-    )
+    succeeded = best is not None and not _too_many_failed(experiment, counts)
+    return Outcome(succeeded, reason, objective=value, counts=counts, **best_fields)
 
 
 def _with_objective(experiment: Experiment, ended: list[Trial]) -> list[Trial]:
@@ -158,10 +153,7 @@ def _too_many_failed(experiment: Experiment, counts: Mapping[str, int]) -> bool:
 def _end_reason(experiment: Experiment, ended: list[Trial]) -> str:
     """Return why the search ends, empty while it goes on."""
     objective, failed = experiment.objective, sum(trial.state == FAILED for trial in ended)
-    if any(
-        objective.reached(metric_values(experiment, trial)[objective.metric])
-        for trial in _with_objective(experiment, ended)
-    ):
+    if any(objective.reached(seen.objective) for seen in _observations(experiment, ended)):
         return f"the goal {objective.goal:g} of {objective.metric} is reached"
     if _too_many_failed(experiment, {FAILED: failed}):
         last = [trial for trial in ended if trial.state == FAILED][-1]

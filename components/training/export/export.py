@@ -87,7 +87,7 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
         raise RuntimeError(
             f"the ONNX graph agrees with PyTorch on {same:.1%} of {len(some)} rows only: the export is broken"
         )
-    precision, reason = choose_precision(scored["fp32"].accuracy, scored["int8"].accuracy, len(ids))
+    precision, reason = choose_served_precision(scored["fp32"].accuracy, scored["int8"].accuracy, len(ids))
     say(f"{precision}: {reason}")
     chosen = scored[precision].logits
     temperature = fit_temperature(chosen, truth)
@@ -130,7 +130,7 @@ def stratified_rows(labels: Sequence[str], rows: int) -> list[int]:
     return sorted(by_class[np.arange(count) * len(labels) // count].tolist())
 
 
-def choose_precision(fp32: float, int8: float, rows: int) -> tuple[Precision, str]:
+def choose_served_precision(fp32: float, int8: float, rows: int) -> tuple[Precision, str]:
     """Return the precision to serve and the reason; the accuracies are shares of 1 on `rows` rows."""
     loss = f"{100 * (fp32 - int8):.2f} points on {rows:,} validation rows ({fp32:.2%} fp32, {int8:.2%} int8)"
     if fp32 - int8 <= MAX_INT8_LOSS + 1e-9:

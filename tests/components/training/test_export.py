@@ -8,7 +8,7 @@ import pytest
 from components.data.dataset import Dataset
 from components.training.export import export as module
 from components.training.export.calibration import calibration_error, fit_temperature
-from components.training.export.export import choose_precision, export
+from components.training.export.export import choose_served_precision, export
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier, softmax
 
@@ -42,7 +42,7 @@ def test_the_graph_reads_the_mask(bundle: Path) -> None:
     [(0.94, 0.94, "int8"), (0.94, 0.937, "int8"), (0.94, 0.9369, "fp32"), (0.9, 0.95, "int8")],
 )
 def test_int8_is_chosen_only_when_it_costs_little(fp32: float, int8: float, precision: str) -> None:
-    chosen, reason = choose_precision(fp32, int8, 1000)
+    chosen, reason = choose_served_precision(fp32, int8, 1000)
     assert chosen == precision
     assert f"{fp32:.2%}" in reason and f"{int8:.2%}" in reason
 

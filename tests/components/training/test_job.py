@@ -2,15 +2,15 @@
 
 import argparse
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from components.training.component import fine_tune
 from components.training.job import TrainingJob, add_options
 from components.tuning.component import tune
-from pipelines.cli.training import run
+from pipelines.cli.app import app
 
 JOB = TrainingJob("s3://b/data", "b", "full", 64, 7, {"learning_rate": "3e-05", "epochs": "2"}, "s3://b/checkpoints")
 
@@ -34,11 +34,12 @@ def _of_component(component: Any) -> Mapping[str, Any]:
     return {name: field.default for name, field in component.component_spec.inputs.items()}
 
 
-def _of_command(command: Any) -> Mapping[str, Any]:
-    return {name: parameter.default for name, parameter in signature(command).parameters.items()}
+def _of_command(name: str) -> Mapping[str, Any]:
+    command: Any = get_command(app)
+    return {option.name: option.default for option in command.commands[name].params}
 
 
-@pytest.mark.parametrize("defaults", [_of_component(fine_tune), _of_component(tune), _of_command(run)])
+@pytest.mark.parametrize("defaults", [_of_component(fine_tune), _of_component(tune), _of_command("run")])
 def test_steps_and_command_have_the_jobs_defaults(defaults: Mapping[str, Any]) -> None:
     job = TrainingJob("data")
     for name in ("profile", "backbone", "max_length", "seed"):

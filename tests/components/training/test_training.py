@@ -148,7 +148,7 @@ def test_the_baseline_answers_the_same_however_many_classes_it_fits_at_once(
     vectors = TfidfVectorizer().fit_transform(texts)
     expected = LinearSVC(C=0.5, random_state=1).fit(vectors, labels).predict(vectors)
     for at_once in (1, 2, 4, 100):
-        monkeypatch.setattr(baseline, "_WEIGHTS", at_once * max(vectors.shape))
+        monkeypatch.setattr(baseline, "_MAX_WEIGHTS", at_once * max(vectors.shape))
         first, second = baseline._predictions(vectors, labels, [vectors, vectors[:5]], 1)
         assert (first == expected).mean() > 0.99 and (second == first[:5]).all()
 
@@ -156,7 +156,7 @@ def test_the_baseline_answers_the_same_however_many_classes_it_fits_at_once(
 def test_the_weights_of_many_classes_are_not_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
     features, classes = 50_000, 60
-    monkeypatch.setattr(baseline, "_WEIGHTS", 6 * features)
+    monkeypatch.setattr(baseline, "_MAX_WEIGHTS", 6 * features)
     vectors = scipy.sparse.lil_array((2 * classes, features))
     vectors[np.arange(2 * classes), random.integers(features, size=2 * classes)] = 1.0
     tracemalloc.start()

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from components.data.dataset import Dataset
-from components.tuning.process import parse_metrics
+from components.tuning.experiment import primary_container
+from components.tuning.process import TrialProcess, parse_metrics
 from components.tuning.trial import main, parser
-from tests.components.tuning.experiments import experiment
+from components.tuning.validation import check_experiment
+from tests.components.tuning.experiments import document, experiment
 
 FORMATS = experiment().metric_formats
 NAMES = ("validation_accuracy", "validation_loss")
@@ -79,6 +81,20 @@ def test_bad_input_is_the_last_line_and_exit_code_2(
         main(arguments)
     assert left.value.code == 2
     assert message in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "command", [["pigeonhole", "trial"], ["python", "-m", "components.tuning.trial"]], ids=["now", "0.1.0"]
+)
+def test_a_search_here_runs_the_trials_command_without_a_path(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    content = document()
+    rate = "${trialParameters.learning_rate}"
+    primary_container(content)["command"] = [*command, "--data", "/none", "--learning-rate", rate]
+    process = TrialProcess(check_experiment(content), 0, {"learning_rate": "9"}, tmp_path, 1, None)
+    assert "learning_rate is 9: give a number" in process.run(lambda *_: None).reason
 
 
 def test_flags_cover_what_the_recipe_lets_a_search_set() -> None:
