@@ -84,7 +84,7 @@ manifests: $(STAMP) ## render every overlay into build/manifests and check what 
 lint: $(STAMP) ## check format, style, types, the direction of imports, declared packages, and what stands twice
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/deptry predictor components pipelines
 	@$(BIN)/python -m pytest -q tests/test_structure.py
 	@$(BIN)/mypy
