@@ -89,7 +89,7 @@ lint: $(STAMP) ## check format, style, types, the direction of imports, declared
 	@$(BIN)/python -m pytest -q tests/test_structure.py
 	@$(BIN)/mypy
 
-format: $(STAMP) ## format the code and mend what can be mended
+format: $(STAMP) ## format the code and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 

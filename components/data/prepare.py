@@ -164,7 +164,7 @@ def _check_labels(frames: dict[str, pd.DataFrame], usable: dict[str, pd.DataFram
     for name in ("test", "validation"):
         if name in usable and (unknown := sorted(set(usable[name]["label"]) - left)):
             raise InputError(
-                f"{name} has the label '{unknown[0]}', which train lacks: add such rows to train or mend the label"
+                f"{name} has the label '{unknown[0]}', which train lacks: add such rows to train or correct the label"
             )
         if name in usable and usable[name].empty:
             raise InputError(f"{name} has no row with text and label: fill it, or leave the file out")
@@ -183,7 +183,7 @@ def _check_classes(train: pd.DataFrame, labels: list[str], usable: dict[str, pd.
     if train.empty:
         raise InputError(
             "every row of train has its text in another row with another label, or in test or validation (case, markup "
-            "and white space make no difference): mend the labels, or look at what tells the classes apart"
+            "and white space make no difference): correct the labels, or look at what tells the classes apart"
         )
     needed = LEAST_ROWS + sum(name not in usable for name in ("validation", "test"))
     counts = train["label"].value_counts()

@@ -47,7 +47,7 @@ def connect(namespace: str = "", otherwise: str = "") -> Cluster:
             current = _NAMESPACE_FILE.read_text().strip()
     except (config.ConfigException, OSError) as error:
         reason = one_line(error)
-        raise InputError(f"no cluster can be had from {places} ({reason}): set KUBECONFIG{otherwise}") from error
+        raise InputError(f"there is no cluster at {places} ({reason}): set KUBECONFIG{otherwise}") from error
     return Cluster(client.CustomObjectsApi(), namespace or current or "default")
 
 

@@ -32,7 +32,7 @@ FEW_SHOT_CLASSES = 80
 class Recipe:
     """How to fine-tune.
 
-    The rate and the token budget were chosen on AG News rows held out of its training file; see the README.
+    The rate and the token budget were chosen on AG News rows held out of its training file; see docs/benchmarks.md.
     """
 
     epochs: int

@@ -138,7 +138,7 @@ class _Line(RESTClientObject):  # type: ignore[misc]
         except urllib3.exceptions.SSLError as error:
             raise self._mistrusted(error) from None
         except urllib3.exceptions.LocationValueError as error:
-            raise InputError(f"--host {self._host} is not an address ({error}): mend it") from None
+            raise InputError(f"--host {self._host} is not an address ({error}): correct it") from None
         except urllib3.exceptions.HTTPError as error:
             reason = one_line(error)
             raise Unreachable(f"{self._host} does not answer ({reason}): check --host, or try again later") from None
@@ -172,8 +172,8 @@ class Kubeflow:
         """Turn its refusals into sentences; `doing` completes "to ...".
 
         Raises:
-            InputError: a refusal that stays one until somebody mends something.
-            LoginRefused: of these, the one that a renewed token may mend.
+            InputError: a refusal that stays one until somebody changes something.
+            LoginRefused: of these, the one that a renewed token may lift.
             Unavailable: it is out of order, or too busy.
         """
         try:
@@ -200,7 +200,7 @@ class Kubeflow:
             )
         if error.status == 404 and not _from_the_api(error):
             return InputError(f"{host} has no Kubeflow Pipelines API: name its address, often ending in /pipeline")
-        return InputError(f"{host} refuses to {doing} ({error.status}, {message}): mend what it names")
+        return InputError(f"{host} refuses to {doing} ({error.status}, {message}): fix what it names")
 
 
 def connect(login: Login) -> Kubeflow:
@@ -228,7 +228,7 @@ def connect(login: Login) -> Kubeflow:
 
 
 def transient(error: ApiException) -> bool:
-    """Say whether the same request may be granted later, though nobody mends anything."""
+    """Say whether the same request may be granted later, though nobody changes anything."""
     return error.status in (408, 429) or error.status >= 500
 
 

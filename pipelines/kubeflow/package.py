@@ -121,5 +121,5 @@ def _value(name: str, text: str, kind: str) -> Any:
         value = read(text)
         json.dumps(value, allow_nan=False)
     except (ValueError, KeyError):
-        raise InputError(f"--parameter {name} '{text[:80]}' is not {wanted}: mend it") from None
+        raise InputError(f"--parameter {name} '{text[:80]}' is not {wanted}: correct it") from None
     return value

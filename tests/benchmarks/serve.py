@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _peers(send: Send, names: str, bundle: Path, texts: Texts, seconds: float) -> tuple[list[Peer], dict[str, str]]:
-    """Return the peers that can be had, and why others cannot."""
+    """Return the peers that can run here, and why the others cannot."""
     found, missing = [], {}
     weights = weights_for_peers(bundle, SCRATCH / "weights")
     for key in (name for name in names.split(",") if name and name != "none"):

@@ -109,7 +109,7 @@ def lone(send: Send, running: Running, bundle: Path, texts: list[str], passes: i
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer that can be had, in its best setting."""
+    """A peer that runs here, in its best setting."""
 
     server: Server
     python: Path

@@ -26,7 +26,7 @@ _INSTALL_SECONDS = 1800
 
 
 class Unavailable(Exception):
-    """A server that cannot be had: one sentence that says why."""
+    """A server that cannot run here: one sentence that says why."""
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def test_a_search_goes_to_the_namespace_that_its_file_names(cluster: FakeCluster
 
 def test_no_cluster_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(InputError, match=r"no cluster can be had from .*none .*: set KUBECONFIG, or search here"):
+    with pytest.raises(InputError, match=r"there is no cluster at .*none .*: set KUBECONFIG, or search here"):
         connect(otherwise=", or search here")
 
 

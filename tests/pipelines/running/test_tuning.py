@@ -178,7 +178,7 @@ def bad(tmp_path: Path) -> Path:
         (["{manifest}", "--local", "--backbone", "/none"], "--backbone /none is not a folder"),
         (["{manifest}", "--local", "--profile", "slow"], "--profile slow is unknown"),
         (["{good}", "--local", "--out", "/proc/none"], "cannot be written"),
-        (["{good}"], "no cluster can be had from /none/kubeconfig"),
+        (["{good}"], "there is no cluster at /none/kubeconfig"),
         (["{good}", "--data", "s3://my bucket"], "has white space"),
     ],
 )
