@@ -36,7 +36,7 @@ def _tour(out: Path) -> int:
     command = [sys.executable, "-m", "pipelines.cli"]
     print(f"\n== Training on the embedded sample, into {out}\n", flush=True)
     trained = subprocess.run(
-        [*command, "run", "--data", "sample", "--out", str(out)], stdout=subprocess.PIPE, check=False
+        [*command, "run", "--data", "sample", "--out", str(out), "-o", "json"], stdout=subprocess.PIPE, check=False
     )
     if trained.returncode > 1:
         return trained.returncode

@@ -27,7 +27,9 @@ def as_texts(values: Iterable[object], where: str, column: str) -> list[str | No
         try:
             texts.append(_text(value))
         except UnicodeDecodeError as error:
-            raise InputError(f"{where}, row {row} has bytes in '{column}' that are not UTF-8: save the file as UTF-8") from error
+            raise InputError(
+                f"{where}, row {row} has bytes in '{column}' that are not UTF-8: save it as UTF-8"
+            ) from error
         except TypeError as error:
             raise InputError(
                 f"{where}, row {row} has a value of type {type(value).__name__} in '{column}': give text or a number"

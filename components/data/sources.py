@@ -95,7 +95,7 @@ def _named(numbers: Iterable[object], names: Sequence[str], where: str) -> Itera
         elif int(number) < len(names):
             yield names[int(number)] if int(number) >= 0 else None
         else:
-            raise InputError(f"{where} has the label {number} and names for {len(names)} classes only: correct one of them")
+            raise InputError(f"{where} has the label {number}, but names for {len(names)} classes only: correct one")
 
 
 def _from_datasets(name: str, function: str, argument: str) -> dict[str, pd.DataFrame]:

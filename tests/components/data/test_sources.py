@@ -72,7 +72,7 @@ def test_class_names_fit_only_the_numbers_they_were_given_for(tmp_path: Path) ->
     schema = pq.read_schema(tmp_path / "train.parquet")
     table = pa.table({"text": ["one", "two"], "label": pa.array([0, 2], pa.int64())})
     pq.write_table(table.replace_schema_metadata(schema.metadata), tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="has the label 2 and names for 2 classes only"):
+    with pytest.raises(InputError, match="has the label 2, but names for 2 classes only"):
         collect(str(tmp_path))
     named = table.set_column(1, "label", pa.array(["bad", "fair"])).replace_schema_metadata(schema.metadata)
     pq.write_table(named, tmp_path / "train.parquet")
