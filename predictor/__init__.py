@@ -1,4 +1,4 @@
-"""What is served: cleaning, bundle, engine and KServe server. Imports nothing else of this project."""
+"""What is served, and the client that asks for it: model, serving, client. Imports nothing else of this project."""
 
 from importlib.metadata import version
 

