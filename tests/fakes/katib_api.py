@@ -1,4 +1,7 @@
-"""A stand-in for a cluster's API server: the paths of Katib's Experiments, over real HTTP."""
+"""A stand-in for a cluster's API server: the paths of Katib's Experiments, over real HTTP.
+
+What is posted and what is answered is held to the models that are generated from Katib's API.
+"""
 
 import json
 import threading
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kubeflow_katib_api.models import V1beta1Experiment
 
 NAMESPACE = "team-a"
 
@@ -61,6 +65,8 @@ def serving(cluster: FakeCluster, kubeconfig: Path) -> Iterator[FakeCluster]:
                 self._answer(*cluster.on_create)
             elif self.path != root:
                 self._answer(*refusal(404, "the server could not find the requested resource"))
+            elif (known := V1beta1Experiment.from_dict(body).to_dict()) != body:
+                self._answer(*refusal(400, f"an Experiment has no such fields: {body}, but {known}"))
             elif body["metadata"]["name"] in cluster.experiments:
                 self._answer(*refusal(409, "already exists", name=body["metadata"]["name"]))
             else:
@@ -85,7 +91,9 @@ def serving(cluster: FakeCluster, kubeconfig: Path) -> Iterator[FakeCluster]:
             if isinstance(status, int):
                 self._answer(*refusal(status, "not now"))
             else:
-                self._answer(200, {**cluster.experiments[name], "status": status})
+                answer = {**cluster.experiments[name], "status": status}
+                assert V1beta1Experiment.from_dict(answer).to_dict() == answer, "Katib answers with no such status"
+                self._answer(200, answer)
 
         def do_DELETE(self) -> None:
             cluster.seen.append(("DELETE", self.path))
