@@ -3,11 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Nothing here asks a hub for anything.
+# No target downloads from the Hugging Face Hub or sends telemetry.
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
-# What make images builds and make test-images tests.
+# The names of the images that `make images` builds and `make test-images` tests.
 export IMAGE_PREFIX ?= pigeonhole
 export TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
@@ -17,7 +17,7 @@ export TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv and install everything into it
+setup: $(STAMP) ## create .venv and install everything into it
 
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python is installed: install Python 3.11, or name one with make PYTHON=..."; exit 2; }
@@ -25,25 +25,25 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --progress-bar on -e '.[serve,client,rollout,train,pipelines,dev]'
 	@touch $@
 
-demo: $(STAMP) ## train on the sample, serve it, ask it over V1, V2 and gRPC (about 2 minutes after install)
+demo: $(STAMP) ## train on the sample, serve it, send requests over V1, V2 and gRPC (about 2 minutes after install)
 	@$(BIN)/python -m pipelines.demo demo
 
 test: $(STAMP) ## run the tests
 	@$(BIN)/python -m pytest -m "not slow and not cluster and not images" --numprocesses 2 --dist loadfile
 
-test-slow: $(STAMP) ## run the proofs that take minutes: training in several processes, a search that is killed
+test-slow: $(STAMP) ## run the tests that take minutes: training in several processes, a search that is killed
 	@$(BIN)/python -m pytest -m slow
 
-test-images: $(STAMP) ## run the tests of the images that make images built
+test-images: $(STAMP) ## run the tests of the images that `make images` builds
 	@$(BIN)/python -m pytest -m images
 
-test-cluster: $(STAMP) ## run the tests on a Kubernetes API server: of PIGEONHOLE_TOOLS or KUBECONFIG
+test-cluster: $(STAMP) ## run the tests on a Kubernetes API server, from PIGEONHOLE_TOOLS or KUBECONFIG
 	@$(BIN)/python -m pytest -m cluster
 
 bench-train: $(VENV)/.bench ## time fine-tuning against transformers.Trainer: make bench-train DATA=path/to/folder
 	@$(BIN)/python -m tests.benchmarks.train --data $(or $(DATA),sample)
 
-bench-few-shot: $(STAMP) ## measure eight labels a class over ten draws: make bench-few-shot DATA=path/to/folder
+bench-few-shot: $(STAMP) ## accuracy with eight labels per class, ten samples: make bench-few-shot DATA=path/to/folder
 	@$(BIN)/python -m tests.benchmarks.few_shot --data $(or $(DATA),sample)
 
 BENCH_SERVE = $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE)) $(and $(SECONDS),--seconds $(SECONDS))
@@ -52,27 +52,27 @@ bench-serve: $(STAMP) ## time serving against other servers: make bench-serve DA
 	@$(BIN)/python -m tests.benchmarks.serve $(BENCH_SERVE) $(and $(ROUNDS),--rounds $(ROUNDS)) \
 		$(and $(PEERS),--peers $(PEERS)) $(and $(URL),--url $(URL))
 
-bench-serve-soak: $(STAMP) ## serve for ten minutes at 80% of what can be done: make bench-serve-soak MINUTES=10
+bench-serve-soak: $(STAMP) ## serve for ten minutes at 80% of the maximum throughput: make bench-serve-soak MINUTES=10
 	@$(BIN)/python -m tests.benchmarks.serve_soak $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE)) \
 		$(and $(MINUTES),--minutes $(MINUTES))
 
-bench-serve-curve: $(STAMP) ## throughput and latency from 1 to 256 clients, for the knobs of autoscaling
+bench-serve-curve: $(STAMP) ## measure throughput and latency with 1 to 256 clients, to set the autoscaler
 	@$(BIN)/python -m tests.benchmarks.serve_curve $(BENCH_SERVE)
 
-bench-bounds: $(STAMP) ## measure what hostile requests cost everybody else: health's worst time and memory
+bench-bounds: $(STAMP) ## measure how hostile requests affect others: worst latency of health checks, and memory
 	@$(BIN)/python -m tests.benchmarks.bounds $(and $(BUNDLE),--bundle $(BUNDLE))
 
-bench-judge: $(STAMP) ## measure how surely a bad canary is taken back and an equal one promoted
+bench-judge: $(STAMP) ## measure how reliably bad canaries are rolled back and equal ones promoted
 	@$(BIN)/python -m tests.benchmarks.judge $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))
 
 $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --progress-bar on -e '.[serve,client,rollout,train,pipelines,dev,bench]'
 	@touch $@
 
-images: $(STAMP) ## build both images and their bills of materials: make images IMAGE_PREFIX=registry.example.com/pigeonhole
+images: $(STAMP) ## build both images and their SBOMs: make images IMAGE_PREFIX=registry.example.com/pigeonhole
 	@PYTHON=$(BIN)/python .ci/images
 
-manifests: $(STAMP) ## render every overlay into build/manifests and check what came out
+manifests: $(STAMP) ## render every overlay into build/manifests and test the results
 	@command -v kubectl > /dev/null || { echo "no kubectl is installed: it brings the kustomize that renders"; exit 2; }
 	@mkdir -p build/manifests
 	@set -e; for folder in kustomize/overlays/*; do \
@@ -81,7 +81,7 @@ manifests: $(STAMP) ## render every overlay into build/manifests and check what 
 	done
 	@$(BIN)/python -m pytest tests/manifests
 
-lint: $(STAMP) ## check format, style, types, the direction of imports, declared packages, and what stands twice
+lint: $(STAMP) ## check format, style, types, the direction of imports, declared packages, and duplicates
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-cache --no-logo
@@ -89,7 +89,7 @@ lint: $(STAMP) ## check format, style, types, the direction of imports, declared
 	@$(BIN)/python -m pytest -q tests/test_structure.py
 	@$(BIN)/mypy
 
-format: $(STAMP) ## format the code and fix what can be fixed
+format: $(STAMP) ## format the code and apply automatic fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -97,7 +97,7 @@ mlflow: $(STAMP) ## open the MLflow UI on the runs of a folder: make mlflow OUT=
 	@test -f $(OUT)/mlflow.db || { echo "$(OUT) has no mlflow.db: name a folder of results with make mlflow OUT=..."; exit 2; }
 	@$(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(OUT))/mlflow.db
 
-clean: ## remove .venv and what demo, test and bench made
+clean: ## remove .venv and what demo, test and bench created
 	rm -rf $(VENV) demo out bench build wheels *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 OUT ?= demo

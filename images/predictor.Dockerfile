@@ -5,8 +5,8 @@
 # Production pins the base: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
 ARG BASE=python:3.11-slim-bookworm
 
-# What pip needs and nothing else, so that a change of code does not install everything anew. A folder wheels/ in the
-# context takes the place of the package index, and the build then needs no network.
+# Only what pip needs, so that a change of code does not reinstall the dependencies. If the build context has a folder
+# wheels/, it replaces the package index, and the build needs no network.
 FROM scratch AS inputs
 COPY pyproject.toml wheel[s] /
 
@@ -19,7 +19,7 @@ RUN --mount=type=bind,from=inputs,target=/inputs \
     if ls /inputs/*.whl > /dev/null 2>&1; then printf '[global]\nno-index = true\nfind-links = /inputs\n' > /etc/pip.conf; fi && \
     python -m venv --without-pip /opt/pigeonhole
 WORKDIR /src
-# First the dependencies, by way of a distribution without code. Their own tests are 60 MB that nobody runs here.
+# First the dependencies, as those of a package without code. Their test suites, 60 MB, are removed.
 RUN --mount=type=bind,from=inputs,target=/inputs \
     cp /inputs/pyproject.toml . && touch README.md && \
     pip --python /opt/pigeonhole/bin/python install '.[serve]' && \
@@ -42,7 +42,7 @@ FROM scratch AS sbom
 COPY --from=inventory /sbom.json /
 
 FROM ${BASE}
-# Bytecode of the standard library, too: a read-only root cannot keep what the first start compiles.
+# Compile the standard library, too, since nothing can be compiled at run time on a read-only root file system.
 RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|dist-packages|site-packages)/' \
       "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" && \
     groupadd --gid 10001 pigeonhole && \
@@ -60,7 +60,7 @@ LABEL org.opencontainers.image.title="pigeonhole predictor" \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080 8081
-# For plain Docker; Kubernetes has probes of its own.
+# For plain Docker; Kubernetes uses its own probes.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-c", \
   "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PIGEONHOLE_HTTP_PORT', '8080') + '/v2/health/ready', timeout=4)"]
 ENTRYPOINT ["pigeonhole"]

@@ -1,13 +1,13 @@
-# The steps: everything that runs in a pipeline, a trial of a search, or a TrainJob.
+# The image of all pipeline steps, of a search's trials and of TrainJobs.
 #
 #   docker build -f images/steps.Dockerfile --build-arg VERSION=... -t pigeonhole/steps-python .
 #
 # Production pins the base: --build-arg BASE=python:3.11-slim-bookworm@sha256:...
-# For CPUs have pip find PyTorch's CPU builds: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# For CPU builds of PyTorch: --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 ARG BASE=python:3.11-slim-bookworm
 
-# What pip needs and nothing else, so that a change of code does not install everything anew. A folder wheels/ in the
-# context takes the place of the package index, and the build then needs no network.
+# Only what pip needs, so that a change of code does not reinstall the dependencies. If the build context has a folder
+# wheels/, it replaces the package index, and the build needs no network.
 FROM scratch AS inputs
 COPY pyproject.toml wheel[s] /
 
@@ -20,8 +20,8 @@ RUN --mount=type=bind,from=inputs,target=/inputs \
     if ls /inputs/*.whl > /dev/null 2>&1; then printf '[global]\nno-index = true\nfind-links = /inputs\n' > /etc/pip.conf; fi && \
     python -m venv --without-pip /opt/pigeonhole
 WORKDIR /src
-# First the dependencies, by way of a distribution without code. Evaluation asks the classifier that is served, so the
-# steps hold the predictor's packages, too.
+# First the dependencies, as those of a package without code. Evaluation runs the classifier as it is served, so the
+# steps need the predictor's packages, too.
 RUN --mount=type=bind,from=inputs,target=/inputs \
     cp /inputs/pyproject.toml . && touch README.md && \
     pip --python /opt/pigeonhole/bin/python install '.[serve,rollout,train,pipelines,s3]'
@@ -43,7 +43,7 @@ FROM scratch AS sbom
 COPY --from=inventory /sbom.json /
 
 FROM ${BASE}
-# Bytecode of the standard library, too: a read-only root cannot keep what the first start compiles.
+# Compile the standard library, too, since nothing can be compiled at run time on a read-only root file system.
 RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|dist-packages|site-packages)/' \
       "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" && \
     groupadd --gid 10001 pigeonhole && \
@@ -51,7 +51,7 @@ RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|dist-packages|site-
 COPY --from=build /opt/pigeonhole /opt/pigeonhole
 ARG VERSION
 ARG REVISION
-# Models and data come from where a run's parameters say, never from a hub that nobody named: HF_HUB_OFFLINE is not set.
+# HF_HUB_OFFLINE is not set, since a run's parameters may name a model or data set of the Hugging Face Hub.
 ENV PATH=/opt/pigeonhole/bin:/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HF_HUB_DISABLE_TELEMETRY=1 MLFLOW_DISABLE_TELEMETRY=true PIGEONHOLE_GIT_COMMIT="${REVISION}"
@@ -62,6 +62,6 @@ LABEL org.opencontainers.image.title="pigeonhole steps" \
       org.opencontainers.image.licenses="Apache-2.0"
 USER 10001:10001
 WORKDIR /tmp
-# A step is started with a command of its own, and runs to its end: there is nothing to ask for its health.
+# Steps run their own command to completion, without a server to check.
 HEALTHCHECK NONE
 CMD ["pigeonhole", "--help"]

@@ -1,4 +1,4 @@
-"""The tour: train on the sample, serve the bundle, ask it over three protocols, show the counters, stop."""
+"""A demo: train on the sample, serve the bundle, send requests over three protocols, show the metrics, stop."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from pipelines.running.stopping import outlived_by_nothing, stopped_with_children
+from pipelines.running.stopping import no_orphans, signals_stop_children
 from predictor.client import Answers, Server, ask
 from predictor.metric_names import PREDICTIONS, REQUESTS
 
@@ -27,12 +27,12 @@ _START_SECONDS = 60
 
 
 def main(out: Path = Path("demo")) -> int:
-    """Run the tour and return the exit code."""
-    with stopped_with_children(), outlived_by_nothing():
-        return _tour(out)
+    """Run the demo and return the exit code."""
+    with signals_stop_children(), no_orphans():
+        return _demo(out)
 
 
-def _tour(out: Path) -> int:
+def _demo(out: Path) -> int:
     command = [sys.executable, "-m", "pipelines.cli"]
     print(f"\n== Training on the embedded sample, into {out}\n", flush=True)
     trained = subprocess.run(
@@ -86,7 +86,7 @@ def _ask(http: str, grpc: str) -> None:
 
 @contextmanager
 def _server(command: list[str], port: int) -> Iterator[None]:
-    """Run a server until it says ready, and stop it afterwards as Kubernetes would."""
+    """Start a server, wait until it is ready, and stop it afterwards with SIGTERM, as Kubernetes does."""
     process = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + _START_SECONDS

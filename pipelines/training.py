@@ -1,4 +1,4 @@
-"""The training pipeline: labelled text in, a tested and registered model bundle out, and into service."""
+"""The training pipeline: from labelled text to an evaluated, registered and rolled-out model bundle."""
 
 from typing import Dict, List, NamedTuple  # noqa: UP035 - KFP reads these in signatures
 
@@ -14,7 +14,7 @@ from components.tuning.component import tune
 
 
 class Trained(NamedTuple):
-    """What a run of the training pipeline says."""
+    """The outputs of a run of the training pipeline."""
 
     accuracy: float
     baseline_accuracy: float
@@ -53,27 +53,27 @@ def training(
     rollout: Dict[str, float] = {},  # noqa: B006, UP006
     golden: List[str] = [],  # noqa: B006, UP006
 ) -> Trained:
-    """Train a text classifier, and roll it out where a service is named.
+    """Train a text classifier, and roll it out if a service is given.
 
     Args:
-        bundle_root: folder or object storage URI that holds bundles, such as s3://models/news.
-        data: `sample`, a folder with train and test files (CSV or Parquet), or hf:NAME for a hub data set.
+        bundle_root: folder or object storage URI for bundles, such as s3://models/news.
+        data: `sample`, a folder with train and test files (CSV or Parquet), or hf:NAME for a Hugging Face data set.
         name: the task's name, and the name of the registered model.
         profile: fast (at most 24,000 rows, minutes) or full (all rows).
-        backbone: minilm (embedded, no network), a folder, or a hub name such as distilbert-base-uncased.
-        min_accuracy: the least test accuracy that passes the gate, a share of 1.
-        max_length: tokens a text is cut at.
-        seed: fixes the split, the initial head, dropout and the order of the rows.
-        experiment: a Katib Experiment as YAML, to search hyper-parameters first; empty for no search.
-        hyperparameters: values by name, such as learning_rate, numbers as text; a search overrides them.
-        mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
-        checkpoint_root: folder or object storage URI that outlives the pods; killed training goes on from there.
-        num_nodes: machines that fine-tune together, as a TrainJob; they share checkpoint_root, an object storage URI.
-        service: the InferenceService that is to serve it; empty to roll nothing out.
-        namespace: where the service is; empty for the run's own.
-        prometheus: address of the Prometheus that has the predictors' metrics; a rollout needs it.
-        rollout: how a canary is judged, by name, such as interval and step_weight.
-        golden: texts that both versions are asked before the canary gets any traffic.
+        backbone: minilm (included, no network), a folder, or a Hugging Face Hub name such as distilbert-base-uncased.
+        min_accuracy: the lowest test accuracy that passes the gate, from 0 to 1.
+        max_length: number of tokens at which a text is truncated.
+        seed: random seed of the split, the classification head, dropout and the order of the rows.
+        experiment: a Katib Experiment as YAML, to search hyperparameters first; empty for no search.
+        hyperparameters: values by name, such as learning_rate, as strings; a search overrides them.
+        mlflow_tracking_uri: the MLflow server; empty for MLFLOW_TRACKING_URI of the steps' environment.
+        checkpoint_root: persistent folder or object storage URI; training that was killed resumes from there.
+        num_nodes: nodes for fine-tuning; more than 1 runs a TrainJob, with checkpoint_root in object storage.
+        service: the InferenceService to roll the bundle out to; empty for no rollout.
+        namespace: the service's namespace; empty for the namespace of the run.
+        prometheus: address of the Prometheus with the predictors' metrics; required for a rollout.
+        rollout: settings of the canary analysis by name, such as interval and step_weight.
+        golden: texts that are sent to both versions before the canary gets any traffic.
     """
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
@@ -92,8 +92,8 @@ def training(
     baseline = train_baseline(
         dataset=dataset, profile=profile, seed=seed, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri
     ).set_display_name("Linear baseline").outputs  # fmt: skip
-    # Always there, and without an experiment done at once: a condition would need a second step that joins its two
-    # branches, and kfp's local runner cannot compare a text that holds quotes, as any YAML does.
+    # This step always runs, and returns at once if there is no experiment: a condition would need a second step that
+    # joins its two branches, and kfp's local runner cannot compare strings that contain quotes, as YAML does.
     chosen = tune(
         dataset=dataset, experiment=experiment, hyperparameters=hyperparameters, profile=profile, backbone=backbone,
         max_length=max_length, seed=seed, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri,
@@ -121,8 +121,8 @@ def training(
         mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Register").outputs  # fmt: skip
 
-    # Whatever becomes of the judge, no half rollout is left. KFP has exit handlers in the outermost scope only, so this
-    # one runs where there is nothing to roll out, too.
+    # The exit handler ends the rollout even if the judge fails or is cancelled. KFP allows exit handlers only in the
+    # outermost scope, so this one also runs if there is nothing to roll out.
     ended = end_rollout(service=service, pipeline_run=run, namespace=namespace).set_display_name("End rollout")
     with dsl.ExitHandler(ended, name="rollout"), dsl.If(service != ""):
         begun = start_rollout(

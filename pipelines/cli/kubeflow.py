@@ -193,13 +193,13 @@ def _kubeflow(login: LoginOptions) -> "Iterator[Kubeflow]":
 
 def _wait(kubeflow: "Kubeflow", run_id: str, timeout: float, result: dict[str, Any]) -> None:
     """Wait, and put the run's end into the result; SIGTERM and Ctrl-C end the waiting, not the run."""
-    from pipelines.kubeflow.submission import Patience, failures, how_to_go_on
+    from pipelines.kubeflow.submission import Polling, failures, how_to_go_on
     from pipelines.kubeflow.submission import wait as wait_for
-    from pipelines.running.stopping import Stopped, stopped_with_children
+    from pipelines.running.stopping import Stopped, signals_stop_children
 
     try:
-        with stopped_with_children():
-            run = wait_for(kubeflow, run_id, Patience(timeout))
+        with signals_stop_children():
+            run = wait_for(kubeflow, run_id, Polling(timeout))
     except Stopped as stop:
         print(f"pigeonhole: {stop.signal} ended the waiting; {how_to_go_on(run_id)}", file=sys.stderr)
         raise

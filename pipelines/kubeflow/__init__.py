@@ -1,1 +1,1 @@
-"""Kubeflow Pipelines: the client, packages, submission, schedules."""
+"""Kubeflow Pipelines: the API client, compiled packages, runs, schedules."""

@@ -1,4 +1,4 @@
-"""Who we are to Kubeflow Pipelines, and kfp's client without its surprises."""
+"""The login to Kubeflow Pipelines, and kfp's client with time limits and clear errors."""
 
 import json
 import os
@@ -20,29 +20,29 @@ from predictor.errors import InputError, Unavailable, one_line
 
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-# What an installation for one user calls its namespace; such a server heeds no other.
+# The namespace of a single-user installation, which ignores the namespace of a request.
 _ONLY_NAMESPACE = "kubeflow"
 
 
 class Unreachable(Unavailable):
-    """No answer came; what was asked for may have been done."""
+    """The server did not respond; it may have processed the request all the same."""
 
 
 class LoginRefused(InputError):
-    """Kubeflow, or the gateway in front of it, does not take us for who we say we are."""
+    """Kubeflow, or the gateway in front of it, does not accept the credentials."""
 
 
 @dataclass(frozen=True)
 class Login:
-    """Where Kubeflow Pipelines is, and who we are to it.
+    """The address of Kubeflow Pipelines and the credentials for it.
 
     Args:
-        host: its address; behind Kubeflow's dashboard that ends in /pipeline.
-        namespace: whose runs they are; empty for the pod's own. A server for one user heeds none.
+        host: the API's address; behind Kubeflow's dashboard it ends in /pipeline.
+        namespace: the namespace of the runs; empty for that of the pod. A single-user server ignores it.
         token: a bearer token.
-        token_file: a file with one, read anew for each request, since a projected token changes hourly.
-        cookie: the Cookie header of a session in the browser.
-        ca_cert: certificates to trust, PEM; None for the public ones.
+        token_file: a file with a bearer token, read before each request, since projected tokens rotate hourly.
+        cookie: the Cookie header of a browser session.
+        ca_cert: CA certificates to trust, PEM; None for the public ones.
     """
 
     host: str
@@ -68,12 +68,12 @@ class Login:
 
     @property
     def renews(self) -> bool:
-        """Whether a login that is refused now may be accepted in a minute."""
+        """Whether the credentials are renewed, so that a login refused now may be accepted later."""
         return self.token_file is not None
 
 
 class _TokenFile(TokenCredentialsBase):  # type: ignore[misc]
-    """A bearer token in a file that the kubelet, or CI, writes anew before it expires."""
+    """A bearer token in a file that the kubelet or a CI system replaces before the token expires."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -90,9 +90,9 @@ class _TokenFile(TokenCredentialsBase):  # type: ignore[misc]
 
 
 class _Client(kfp.Client):  # type: ignore[misc]
-    """kfp's client, taking nothing from ~/.config/kfp: what CI submits must not hang on who logged in there.
+    """kfp's client without ~/.config/kfp, so that what CI submits does not depend on an earlier login.
 
-    With a namespace the constructor asks the server for nothing, and writes nothing into the home folder.
+    With a namespace set, the constructor sends no request and writes nothing into the home folder.
     """
 
     def __init__(self, login: Login, namespace: str) -> None:
@@ -104,36 +104,38 @@ class _Client(kfp.Client):  # type: ignore[misc]
             credentials=_TokenFile(login.token_file) if login.token_file else None,
             ssl_ca_cert=str(login.ca_cert) if login.ca_cert else None,
         )
-        self._existing_config.retries = False  # urllib3 would try thrice at once, and log each
-        self._run_api.api_client.rest_client = _Line(self._existing_config)  # the services share it
+        self._existing_config.retries = False  # urllib3 would retry three times at once, and log each
+        self._run_api.api_client.rest_client = _RestClient(self._existing_config)  # shared by all of kfp's API objects
 
     def _load_context_setting_or_default(self) -> None:
         self._context_setting = {"namespace": self._named}
 
 
-class _Line(RESTClientObject):  # type: ignore[misc]
-    """The connection under kfp's client: every request has a time limit, every answer is JSON."""
+class _RestClient(RESTClientObject):  # type: ignore[misc]
+    """The HTTP layer of kfp's client: every request has a time limit, and every response must be JSON."""
 
     def __init__(self, config: Configuration) -> None:
         super().__init__(config)
         self._host = config.host
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        """Ask once.
+        """Send a request, without retries.
 
         Raises:
-            ApiException: Kubeflow refuses.
-            Unreachable: there is no answer.
-            InputError: the address is none, or who answers there cannot be trusted.
-            LoginRefused: there is a page where JSON should be.
+            ApiException: the server responds with an error status.
+            Unreachable: the server does not respond.
+            InputError: the address is invalid, or the server's certificate is not trusted.
+            LoginRefused: the response is not JSON, such as a login page.
         """
-        options["_request_timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)  # kfp sets none, and would wait for ever
+        options["_request_timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)  # kfp sets none and would wait without limit
         try:
             response = super().request(method, url, **options)
         except ApiException as error:
             if error.status == 0:
                 raise self._mistrusted(error.reason) from None
-            error.body = bytes(error.body or b"").decode(errors="replace").encode()  # kfp decodes it, strictly
+            error.body = (
+                bytes(error.body or b"").decode(errors="replace").encode()
+            )  # kfp decodes it and fails on invalid UTF-8
             raise
         except urllib3.exceptions.SSLError as error:
             raise self._mistrusted(error) from None
@@ -161,7 +163,7 @@ class _Line(RESTClientObject):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Kubeflow:
-    """Kubeflow Pipelines, once it has answered, and the namespace we work in."""
+    """A connection to Kubeflow Pipelines, and the namespace of its runs."""
 
     client: kfp.Client
     login: Login
@@ -169,12 +171,12 @@ class Kubeflow:
 
     @contextmanager
     def explained(self, doing: str) -> Iterator[None]:
-        """Turn its refusals into sentences; `doing` completes "to ...".
+        """Translate the API's errors inside into ours; `doing` completes the sentence "the server fails to ...".
 
         Raises:
-            InputError: a refusal that stays one until somebody changes something.
-            LoginRefused: of these, the one that a renewed token may lift.
-            Unavailable: it is out of order, or too busy.
+            InputError: the server refuses, and a retry would not help.
+            LoginRefused: the server does not accept the credentials; a renewed token may help.
+            Unavailable: the server fails or is overloaded.
         """
         try:
             yield
@@ -204,11 +206,11 @@ class Kubeflow:
 
 
 def connect(login: Login) -> Kubeflow:
-    """Ask Kubeflow Pipelines whether it is there and takes our login.
+    """Connect to Kubeflow Pipelines and check that it is healthy and accepts the login.
 
     Raises:
-        InputError: it is not, or does not, or has many namespaces of which none was named.
-        Unavailable: it is away or broken.
+        InputError: there is no such API, it refuses, or it is a multi-user server and no namespace is given.
+        Unavailable: the server does not respond or fails.
     """
     token_file = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH)
     if not (login.token or login.token_file or login.cookie) and token_file.is_file():
@@ -228,12 +230,12 @@ def connect(login: Login) -> Kubeflow:
 
 
 def transient(error: ApiException) -> bool:
-    """Say whether the same request may be granted later, though nobody changes anything."""
+    """Return whether the same request may succeed later."""
     return error.status in (408, 429) or error.status >= 500
 
 
 def message_of(error: ApiException) -> str:
-    """Return the server's reason on one line: of a service, of the upload, or the status line's."""
+    """Return the server's message on one line: from the body of an API or upload error, or else the status line."""
     try:
         said = json.loads(error.body)
         text = said.get("message") or said["error_message"]
@@ -242,13 +244,13 @@ def message_of(error: ApiException) -> str:
     return one_line(text, most=300)
 
 
-def only(field_name: str, value: str) -> str:
-    """Return the filter, as the API wants it, of objects that have this value."""
+def equals(field_name: str, value: str) -> str:
+    """Return an API filter for objects whose field has this value."""
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": field_name, "stringValue": value}]})
 
 
 def _from_the_api(error: ApiException) -> bool:
-    """Say whether a 404 is about an object, not about the path."""
+    """Return whether a 404 comes from the API, for a missing object, and not from a wrong path."""
     try:
         return "code" in json.loads(error.body)
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""A compiled pipeline: its name, its digest, and what its parameters take."""
+"""A compiled pipeline: its name, its digest and its parameters."""
 
 import hashlib
 import json
@@ -18,27 +18,27 @@ class Package:
 
     file: Path
     digest: str
-    """SHA-256 of the file's bytes, in hex; compiling is deterministic, so the same pipeline has the same."""
+    """SHA-256 of the file in hex; compilation is deterministic, so it identifies the pipeline's content."""
     pipeline: str
     """The pipeline's name."""
     title: str
     description: str
     documents: tuple[Mapping[str, Any], ...]
-    """The pipeline spec, and the platform spec where it has one."""
+    """The pipeline spec, and the platform spec if there is one."""
 
     @property
     def version(self) -> str:
         """The version's name.
 
-        It begins with the pipeline's: as Kubernetes objects the versions of all pipelines share a namespace.
+        It starts with the pipeline's name, since the versions of all pipelines are Kubernetes objects of one namespace.
         """
         return f"{self.pipeline}-{self.digest[:12]}"
 
     def arguments(self, assignments: Sequence[str]) -> dict[str, Any]:
-        """Return the values of NAME=VALUE, as the types that the pipeline's parameters have.
+        """Parse NAME=VALUE assignments into values of the parameters' types.
 
         Raises:
-            InputError: a parameter that is unknown, missing, given twice or of another type.
+            InputError: a parameter is unknown, missing, given twice or of another type.
         """
         parameters = self.documents[0].get("root", {}).get("inputDefinitions", {}).get("parameters", {})
         values: dict[str, Any] = {}
@@ -65,9 +65,9 @@ def read_package(file: Path) -> Package:
     """Read a compiled pipeline.
 
     Raises:
-        InputError: it is none.
+        InputError: the file cannot be read, or is not a compiled pipeline.
     """
-    if file.suffix not in (".yaml", ".yml"):  # the server reads other endings as archives
+    if file.suffix not in (".yaml", ".yml"):  # the server treats other suffixes as archives
         raise InputError(f"{file} is not a .yaml file: name one that pigeonhole compile wrote")
     try:
         content = file.read_bytes()

@@ -1,4 +1,4 @@
-"""From a compiled file to a run on Kubeflow: upload it once, start it, wait for it, stop it."""
+"""Run a compiled pipeline on Kubeflow: upload it once, start a run, wait for it, stop it."""
 
 import sys
 import time
@@ -9,51 +9,52 @@ from typing import Any
 
 from kfp_server_api import ApiException, V2beta1Pipeline, V2beta1PipelineVersion, V2beta1Run
 
-from pipelines.kubeflow.client import Kubeflow, LoginRefused, Unreachable, only, transient
+from pipelines.kubeflow.client import Kubeflow, LoginRefused, Unreachable, equals, transient
 from pipelines.kubeflow.package import Package
 from predictor.errors import InputError, Unavailable
 
-# A run in one of these states stays in it; kfp's own wait does not know that CANCELED is an end.
-_ENDS = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+# The terminal states of a run; kfp's own wait does not treat CANCELED as one.
+_TERMINAL_STATES = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 @dataclass(frozen=True)
 class Version:
-    """A pipeline version as the server has it."""
+    """A pipeline version on the server."""
 
     pipeline_id: str
     version_id: str
     name: str
     uploaded: bool
-    """Whether this call brought it there."""
+    """Whether this call uploaded it."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How to wait for a run, in seconds."""
+class Polling:
+    """The intervals and limits of waiting for a run, in seconds."""
 
     timeout: float = 86400.0
     outage: float = 900.0
-    """The longest that the server may be away, or refuse a token that is renewed."""
-    first: float = 1.0
-    longest: float = 15.0
-    """Between two looks; from the first to the longest it grows by half each time."""
+    """How long the server may be unavailable, or refuse a token that is renewed."""
+    first_interval: float = 1.0
+    longest_interval: float = 15.0
+    """The interval between two requests grows by half each time, from the first to the longest."""
 
 
 def upload(kubeflow: Kubeflow, package: Package) -> Version:
-    """Return the version whose content the package is; it is uploaded if the server lacks it.
+    """Return the pipeline version with the package's content; upload it if the server does not have it.
 
-    Names are digests, so whoever uploads the same at the same time uploads the same, and the loser takes the winner's.
+    A version's name contains the digest. If two callers upload the same package at once, one gets a conflict and uses
+    the version of the other.
 
     Raises:
         InputError: the server refuses.
-        Unavailable: it is away or broken.
+        Unavailable: the server does not respond or fails.
     """
     with kubeflow.explained(f"look for the pipeline {package.pipeline}"):
         pipeline_id = _pipeline(kubeflow, package)
     if found := _version(kubeflow, pipeline_id, package.version):
         return Version(pipeline_id, found.pipeline_version_id, package.version, uploaded=False)
-    # A server with many users answers 400, not 403, where the account may not upload, and keeps the reason to itself.
+    # A multi-user server answers 400 without a reason, not 403, if the account may not upload.
     doing = f"take the version {package.version} (an account without create on pipelines hears this, too)"
     with kubeflow.explained(doing):
         try:
@@ -73,17 +74,17 @@ def start(
     """Start a run and return its id.
 
     Args:
-        kubeflow: where.
-        version: what.
+        kubeflow: the server.
+        version: the pipeline version.
         arguments: values of its parameters.
-        experiment: the name that runs are grouped under; made where it is missing.
-        service_account: what the steps run as; empty for the installation's.
+        experiment: the experiment that groups runs; created if it is missing.
+        service_account: the service account of the steps' pods; empty for the installation's default.
 
     Raises:
         InputError: the server refuses.
-        Unavailable: it is away or broken, and no run was started that we know of.
+        Unavailable: the server does not respond or fails; the message says if a run may have started.
     """
-    experiment_id = group(kubeflow, experiment)
+    experiment_id = ensure_experiment(kubeflow, experiment)
     name = f"{version.name} {uuid.uuid4().hex[:8]}"
     client = kubeflow.client
     with kubeflow.explained(f"run {version.name}"):
@@ -95,9 +96,9 @@ def start(
         except (Unreachable, ApiException) as error:
             if isinstance(error, ApiException) and not transient(error):
                 raise
-            # The answer got lost, perhaps not the request; asking again could start a second run.
+            # The response was lost, but the request may have arrived: sending it again could start a second run.
             try:
-                found = client.list_runs(experiment_id=experiment_id, filter=only("display_name", name)).runs
+                found = client.list_runs(experiment_id=experiment_id, filter=equals("display_name", name)).runs
             except (Unreachable, ApiException):
                 raise Unavailable(
                     f"{kubeflow.login.host} fell silent when the run was to start, so it may go on there: look for "
@@ -109,57 +110,57 @@ def start(
     return str(started.run_id)
 
 
-def wait(kubeflow: Kubeflow, run_id: str, patience: Patience) -> V2beta1Run:
-    """Wait for the end of a run, through restarts of the server, dropped connections and renewed tokens.
+def wait(kubeflow: Kubeflow, run_id: str, polling: Polling) -> V2beta1Run:
+    """Wait until a run has ended, across server restarts, dropped connections and token renewals.
 
     Raises:
         InputError: there is no such run.
-        LoginRefused: the login is not accepted any more, and is not one that is renewed.
-        Unavailable: the time is up, or the server was away for too long; the run goes on.
+        LoginRefused: the login is no longer accepted, and its credentials are not renewed.
+        Unavailable: the time limit is reached, or the server was unavailable for too long; the run goes on.
     """
     started = heard = time.monotonic()
-    pause, shown = patience.first, ""
+    pause, shown = polling.first_interval, ""
     while True:
         trouble = ""
         try:
             with kubeflow.explained(f"show the run {run_id}"):
                 run = kubeflow.client.get_run(run_id)
-            if run.state in _ENDS:
+            if run.state in _TERMINAL_STATES:
                 return run
             line, heard = f"run {run_id}: {run.state or 'PENDING'}", time.monotonic()
         except LoginRefused as error:
             if not kubeflow.login.renews:
                 raise LoginRefused(f"{error}; {how_to_go_on(run_id)}") from None
-            trouble = _fact(error)
+            trouble = _without_advice(error)
         except Unavailable as error:
-            trouble = _fact(error)
+            trouble = _without_advice(error)
         if trouble:
             line = f"{trouble}; asking again"
         if line != shown:
             print(line, file=sys.stderr, flush=True)
             shown = line
         now = time.monotonic()
-        if trouble and now - heard > patience.outage:
-            raise Unavailable(f"{trouble} for {patience.outage:g} seconds now; {how_to_go_on(run_id)}")
-        if now - started > patience.timeout:
-            raise Unavailable(f"run {run_id} has not ended after {patience.timeout:g} seconds; {how_to_go_on(run_id)}")
+        if trouble and now - heard > polling.outage:
+            raise Unavailable(f"{trouble} for {polling.outage:g} seconds now; {how_to_go_on(run_id)}")
+        if now - started > polling.timeout:
+            raise Unavailable(f"run {run_id} has not ended after {polling.timeout:g} seconds; {how_to_go_on(run_id)}")
         time.sleep(pause)
-        pause = min(pause * 1.5, patience.longest)
+        pause = min(pause * 1.5, polling.longest_interval)
 
 
 def stop(kubeflow: Kubeflow, run_id: str) -> None:
-    """Have a run end, as soon as its steps heed it.
+    """Request that a run ends; its steps may take a while to stop.
 
     Raises:
         InputError: there is no such run, or it has ended.
-        Unavailable: the server is away or broken.
+        Unavailable: the server does not respond or fails.
     """
     with kubeflow.explained(f"stop the run {run_id}"):
         kubeflow.client.terminate_run(run_id)
 
 
 def how_to_go_on(run_id: str) -> str:
-    """Return what somebody can do who does not wait any longer."""
+    """Return the commands with which to wait for the run again, or to stop it."""
     return (
         f"the run goes on: wait for it with pigeonhole submit --follow {run_id}, or end it with "
         f"pigeonhole submit --stop {run_id}"
@@ -172,15 +173,15 @@ def failures(run: V2beta1Run) -> list[str]:
     return sorted({task.display_name for task in tasks if task.state == "FAILED" and task.display_name})
 
 
-def group(kubeflow: Kubeflow, experiment: str) -> str:
-    """Return the id of the experiment with this name; it is made where it is missing.
+def ensure_experiment(kubeflow: Kubeflow, experiment: str) -> str:
+    """Return the id of the experiment with this name; create it if it is missing.
 
     Raises:
         InputError: the server refuses.
-        Unavailable: it is away or broken.
+        Unavailable: the server does not respond or fails.
     """
     with kubeflow.explained(f"make the experiment {experiment}"):
-        for _ in range(2):  # whoever loses a race to make it finds it the second time
+        for _ in range(2):  # after a conflict with a concurrent call, the second attempt finds it
             try:
                 return str(kubeflow.client.create_experiment(experiment, namespace=kubeflow.namespace).experiment_id)
             except ApiException as error:
@@ -191,17 +192,17 @@ def group(kubeflow: Kubeflow, experiment: str) -> str:
     raise Unavailable(f"{kubeflow.login.host} neither has the experiment {experiment} nor takes it: try again")
 
 
-def _fact(error: Exception) -> str:
-    """Return a sentence without what it advises, which comes last."""
+def _without_advice(error: Exception) -> str:
+    """Return an error message without the advice at its end."""
     return str(error).rpartition(": ")[0]
 
 
 def _pipeline(kubeflow: Kubeflow, package: Package) -> str:
-    """Return the pipeline's id; it is made, without a version, where it is missing."""
+    """Return the pipeline's id; create the pipeline, without a version, if it is missing."""
     pipelines = kubeflow.client.pipelines
     for _ in range(2):
         try:
-            # kfp's get_pipeline_id asks for no namespace, and so does not see those of one's own.
+            # kfp's get_pipeline_id passes no namespace, so it does not find pipelines of a namespace.
             found = pipelines.pipeline_service_get_pipeline_by_name(package.pipeline, namespace=kubeflow.namespace)
             return str(found.pipeline_id)
         except ApiException as error:
@@ -223,5 +224,5 @@ def _pipeline(kubeflow: Kubeflow, package: Package) -> str:
 
 def _version(kubeflow: Kubeflow, pipeline_id: str, name: str) -> V2beta1PipelineVersion | None:
     with kubeflow.explained(f"list the versions of the pipeline {pipeline_id}"):
-        listed = kubeflow.client.list_pipeline_versions(pipeline_id, filter=only("display_name", name))
+        listed = kubeflow.client.list_pipeline_versions(pipeline_id, filter=equals("display_name", name))
     return next((version for version in listed.pipeline_versions or [] if version.display_name == name), None)

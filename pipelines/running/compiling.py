@@ -1,4 +1,4 @@
-"""From the DAG to the IR YAML that Kubeflow Pipelines takes, and to the Kubernetes objects that hold it."""
+"""Compile the pipelines to the IR YAML of Kubeflow Pipelines, and to Kubernetes objects that contain it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from pipelines.training import training
 from predictor.files import whole
 
 PIPELINES = {"training": training}
-# Steps whose outputs follow from their inputs, and that do nothing else: Kubeflow's cache may answer for them. All
-# others read what changes behind the same address, write to MLflow or object storage, or act on a cluster. The cache
-# never expires: a nightly run would get last night's data, and its exit handler would not run.
+# Steps without side effects whose outputs depend on their inputs alone; Kubeflow may cache them. All others read data
+# that can change at the same address, write to MLflow or object storage, or act on a cluster. Cache entries never
+# expire: with caching, a nightly run would reuse old data, and its exit handler would not run.
 PURE_STEPS = frozenset({"gate"})
 
 
@@ -40,12 +40,12 @@ def _compile(name: str, out: Path, image: str) -> Path:
         for executor in documents[0]["deploymentSpec"]["executors"].values():
             executor["container"]["image"] = image
             executor["container"].setdefault("env", []).append({"name": IMAGE_VARIABLE, "value": image})
-        _keep_from_cache(documents[0])
+        _disable_caching(documents[0])
         aside.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True))
     return file
 
 
-def _keep_from_cache(spec: dict[str, Any]) -> None:
+def _disable_caching(spec: dict[str, Any]) -> None:
     dags = [component["dag"] for component in (spec["root"], *spec["components"].values()) if "dag" in component]
     for dag in dags:
         for task in dag["tasks"].values():
@@ -56,7 +56,7 @@ def _keep_from_cache(spec: dict[str, Any]) -> None:
 def write_manifests(files: list[Path]) -> list[Path]:
     """Write each compiled pipeline as Kubernetes objects into the folder `kubernetes` beside it.
 
-    A version has the name that `pigeonhole submit` gives it, so both ways lead to the same one.
+    Versions have the same names as with `pigeonhole submit`, so both ways create the same version.
 
     Args:
         files: what `compile_all` wrote.

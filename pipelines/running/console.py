@@ -1,4 +1,4 @@
-"""What a person sees of a local pipeline run: each step's own lines, without the runner's noise."""
+"""The terminal output of a local pipeline run: the lines of the steps, without those of kfp's runner."""
 
 import io
 import re
@@ -12,7 +12,7 @@ _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Console(io.TextIOBase):
-    """Takes all that the runner and the steps print; keeps it in a log file and shows the part meant for people.
+    """Writes all output of the runner and the steps to a log file, and shows the lines that are meant for the user.
 
     On a terminal a progress line replaces the one before it.
 
@@ -29,7 +29,7 @@ class Console(io.TextIOBase):
         self._on_progress = False
 
     def write(self, text: str) -> int:
-        """Take text in pieces of any size."""
+        """Log text and show its complete lines; a line may arrive in several pieces."""
         self._log.write(text)
         self._pending += text
         *lines, self._pending = self._pending.split("\n")
@@ -38,7 +38,7 @@ class Console(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Push both out."""
+        """Flush the log and the screen."""
         if not self._log.closed:
             self._log.flush()
         self._screen.flush()

@@ -1,4 +1,4 @@
-"""Labels for the rows of a file, from a predictor that runs somewhere."""
+"""Label the rows of a file with a running predictor."""
 
 import csv
 import json
@@ -21,34 +21,34 @@ from predictor.client import Answers, Server, ask
 from predictor.errors import InputError, one_line
 from predictor.files import whole
 
-READ = (*SUFFIXES, ".txt", ".txt.gz")
-WRITTEN = (".csv", ".jsonl", ".parquet")
-_ADDED = ("predicted_label", "confidence")
+INPUT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
+OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
+_ADDED_COLUMNS = ("predicted_label", "confidence")
 
 
 def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
-    """Ask for the texts of a file and write its rows, each with `predicted_label` and `confidence`.
+    """Classify the texts of a file and write its rows with the columns `predicted_label` and `confidence`.
 
-    A row whose text has no words, or nothing but markup, keeps these two empty.
+    Both are empty in rows whose text has no words, or only markup.
 
     Args:
         server: the predictor.
-        source: CSV, Parquet or JSON lines with a column `text`, or plain text, a line each; other columns are kept.
-            Predictions that an earlier call wrote are replaced by the new ones.
-        target: a CSV, Parquet or JSON lines file; it appears when it is whole.
+        source: CSV, Parquet or JSON lines with a column `text`, or plain text with one text per line; other columns
+            are kept. Predictions of an earlier call are replaced.
+        target: a CSV, Parquet or JSON lines file; it is written atomically.
 
     Returns:
-        `output`, `rows`, `labels` (how often each was given), `unlabelled` (rows without words), `model`,
+        `output`, `rows`, `labels` (rows per label), `unlabelled` (rows without words), `model`,
         `model_version` and `seconds`.
 
     Raises:
-        InputError: a file cannot be read or written, a text is no string, a column of the file would be overwritten, or
-            the server refuses a text.
+        InputError: a file cannot be read or written, a text is not a string, a column would be overwritten, or the
+            server refuses a text.
         Unavailable: the server does not answer.
     """
     started = time.monotonic()
-    if target.suffix not in WRITTEN:
-        raise InputError(f"--output {target} is of no known kind: end its name in {', '.join(WRITTEN)}")
+    if target.suffix not in OUTPUT_SUFFIXES:
+        raise InputError(f"--output {target} is of no known kind: end its name in {', '.join(OUTPUT_SUFFIXES)}")
     if not target.parent.is_dir():
         raise InputError(f"--output {target} cannot be written: {target.parent} is no folder")
     frame = _read(source)
@@ -58,8 +58,8 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     if not texts:
         raise InputError(f"{source} has no texts: give at least one")
     check_encoding(texts, f"{source}, row")
-    answers = Answers.joined(_watched(ask(server, texts), len(texts)))
-    frame[_ADDED[0]], frame[_ADDED[1]] = answers.labels, answers.confidences
+    answers = Answers.joined(_with_progress(ask(server, texts), len(texts)))
+    frame[_ADDED_COLUMNS[0]], frame[_ADDED_COLUMNS[1]] = answers.labels, answers.confidences
     _write(frame, target)
     unlabelled = answers.labels.count(None)
     if unlabelled:
@@ -75,8 +75,8 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     }
 
 
-def _watched(batches: Iterable[Answers], texts: int) -> Iterator[Answers]:
-    """Pass batches on, and show on stderr how many of the texts are answered."""
+def _with_progress(batches: Iterable[Answers], texts: int) -> Iterator[Answers]:
+    """Yield the batches, with a progress bar on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as bar:
         task = bar.add_task("predict", total=texts)
@@ -86,8 +86,8 @@ def _watched(batches: Iterable[Answers], texts: int) -> Iterator[Answers]:
 
 
 def _read(source: Path) -> pd.DataFrame:
-    if not source.name.endswith(READ):
-        raise InputError(f"--input {source} is of no known kind: give a file that ends in {', '.join(READ)}")
+    if not source.name.endswith(INPUT_SUFFIXES):
+        raise InputError(f"--input {source} is of no known kind: give a file that ends in {', '.join(INPUT_SUFFIXES)}")
     if source.name.endswith((".txt", ".txt.gz")):
         return pd.DataFrame({"text": [line for _, line in read_lines(source)]}, dtype=object)
     return read_table(source, partial(print, file=sys.stderr))
@@ -97,8 +97,10 @@ def _check_columns(frame: pd.DataFrame, source: Path) -> None:
     if "text" not in frame.columns:
         names = ", ".join(map(str, frame.columns)) or "none"
         raise InputError(f"{source} has no column 'text' (it has: {names}): rename the column that holds it")
-    # Both, and last, are what an earlier call put there. A user's own are not overwritten.
-    if tuple(frame.columns[-2:]) != _ADDED and (own := [name for name in _ADDED if name in frame.columns]):
+    # If the last two columns have these names, an earlier call wrote them. A user's own columns are not overwritten.
+    if tuple(frame.columns[-2:]) != _ADDED_COLUMNS and (
+        own := [name for name in _ADDED_COLUMNS if name in frame.columns]
+    ):
         raise InputError(f"{source} has a column '{own[0]}', which the predictions would overwrite: rename it")
 
 
@@ -106,7 +108,7 @@ def _write(frame: pd.DataFrame, target: Path) -> None:
     try:
         with whole(target) as aside:
             if target.suffix == ".csv":
-                # Quoted, since csv leaves a text with a carriage return bare, and readers end the row there
+                # Quoted, since the csv module does not quote a carriage return, and readers would end the row there
                 _plain(frame).to_csv(aside, index=False, quoting=csv.QUOTE_NONNUMERIC)
             elif target.suffix == ".parquet":
                 frame.to_parquet(aside, index=False)
@@ -118,10 +120,10 @@ def _write(frame: pd.DataFrame, target: Path) -> None:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with lists and the like as JSON, and bytes as the text they are."""
+    """Return the frame with lists and objects as JSON, and bytes decoded as text."""
     plain = frame.copy(deep=False)
     for name in frame.select_dtypes(["object", "category"]):
-        # As objects, or integers beside a gap become floats
+        # As objects, since pandas turns integers beside a missing value into floats
         plain[name] = pd.Series([_cell(as_json(value)) for value in frame[name]], frame.index, dtype=object)
     return plain
 
@@ -131,7 +133,7 @@ def _cell(value: Any) -> Any:
 
 
 def _write_lines(frame: pd.DataFrame, file: Path) -> None:
-    """Write JSON lines; pandas' own writer rounds confidences."""
+    """Write JSON lines without pandas, whose writer rounds confidences."""
     with file.open("w", encoding="utf-8") as stream:
         for row in frame.astype(object).to_dict("records"):
             stream.write(json.dumps(as_json(row), ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Labels for texts of the command line, from a predictor that runs somewhere."""
+"""Label texts given on the command line with a running predictor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,10 @@ from predictor.errors import InputError
 
 
 def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
-    """Ask for texts and return `model`, `model_version` and `predictions`: `text`, `label` and `confidence` of each.
+    """Classify texts and return `model`, `model_version` and `predictions`: `text`, `label` and `confidence` of each.
 
     Raises:
-        InputError: there are none, one is blank or not UTF-8, or the server refuses one.
+        InputError: there are no texts, one is blank or not UTF-8, or the server refuses one.
         Unavailable: the server does not answer.
     """
     if not texts:
@@ -28,13 +28,17 @@ def predict_texts(server: Server, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def check_encoding(texts: Sequence[str], where: str) -> None:
-    """Refuse texts that cannot be sent as UTF-8; the sentence names `where` before the number of the first.
+    """Check that all texts can be sent as UTF-8.
+
+    Args:
+        texts: the texts.
+        where: what the error message calls a text; its number follows.
 
     Raises:
-        InputError: there is one.
+        InputError: a text cannot be encoded.
     """
     for number, text in enumerate(texts, start=1):
         try:
             text.encode()
-        except UnicodeEncodeError as error:  # so Python hands over what the shell gave it in another encoding
+        except UnicodeEncodeError as error:  # Python decodes arguments in another encoding to surrogates
             raise InputError(f"{where} {number} is not UTF-8: give it in UTF-8") from error

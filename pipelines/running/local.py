@@ -1,4 +1,4 @@
-"""Running the training pipeline on one machine, in this environment, with no cluster."""
+"""Run the training pipeline on one machine, in the current Python environment, without a cluster."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ from components.data.dataset import SPLITS
 from components.platform.termination import FILE_VARIABLE
 from components.training.recipe import HISTORY_FILE
 from pipelines.running.console import Console
-from pipelines.running.results import held
-from pipelines.running.stopping import Stopped, stopped_with_children
+from pipelines.running.results import locked_folder
+from pipelines.running.stopping import Stopped, signals_stop_children
 from pipelines.training import Trained, training
 from predictor.errors import InputError, StepFailed
 from predictor.files import replace
@@ -29,34 +29,35 @@ _FAILED = re.compile(r"Task .* finished with status .*FAILURE")
 CHECKPOINTS = ".checkpoints"
 _WORK = ".run"
 UNFINISHED = "unfinished"
-# What steps write under the results' folder while the run may still fail.
-_MADE = ("bundles", "mlartifacts", "mlflow.db")
+# What the steps write directly into the results folder, while the run may still fail.
+_STEP_OUTPUTS = ("bundles", "mlartifacts", "mlflow.db")
 
 
 def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
-    """Run the training pipeline and keep what it made under `out`.
+    """Run the training pipeline and write its results into the folder `out`.
 
-    Intermediate files live in a hidden folder that is gone afterwards, so what lies under `out` is always whole:
-    `bundles/DIGEST`, `data`, `report.html`, `result.json`, `run.log`, `mlflow.db` with `mlartifacts`. Where a step
-    fails after the training, what the steps before it made is kept in `unfinished`, until a run succeeds.
+    Intermediate files are in a hidden folder that is removed afterwards, so the results in `out` are always complete:
+    `bundles/DIGEST`, `data`, `report.html`, `result.json`, `run.log`, `mlflow.db` with `mlartifacts`. If a step fails
+    after fine-tuning, the outputs of the finished steps are kept in `unfinished` until a run succeeds.
 
     Args:
-        out: the folder for results; made where it is missing.
+        out: the folder for results; created if it is missing.
         parameters: the pipeline's parameters, except the addresses of bundles and of MLflow.
 
     Returns:
         The content of `result.json`.
 
     Raises:
-        InputError: a step found its input bad.
-        StepFailed: a step failed otherwise.
-        Stopped: SIGTERM or SIGINT ended it, its steps and all it had half done; one sentence went to stderr.
+        InputError: a step rejected its input.
+        StepFailed: a step failed for another reason.
+        Stopped: SIGTERM or SIGINT stopped the run and its steps; incomplete results are removed, and stderr says how
+            to go on.
     """
     if parameters.get("num_nodes", 1) > 1:
         raise InputError("num_nodes is more than 1, but this is one machine: compile the pipeline and submit it")
     out = out.resolve()
     try:
-        with stopped_with_children():
+        with signals_stop_children():
             return _run_into(out, **parameters)
     except Stopped as stop:
         left = any((out / CHECKPOINTS).glob("*.pt"))
@@ -93,14 +94,14 @@ def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
         }
         (work / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         replace(Path(report), out / "report.html")
-        replace(_prepared(work), out / "data")
+        replace(_prepared_dataset(work), out / "data")
         for name in ("run.log", "result.json"):
             replace(work / name, out / name)
         return result
 
 
 def _end_of_failed_step(log: str) -> str:
-    """Return the last lines of the step that failed, which other steps may follow: what ends a rollout always runs."""
+    """Return the last log lines of the failed step; others may follow, since the exit handler always runs."""
     lines = log.splitlines()
     end = next((number for number, line in enumerate(lines, start=1) if _FAILED.search(line)), len(lines))
     return "\n".join(lines[max(0, end - _LOG_TAIL) : end])
@@ -109,10 +110,10 @@ def _end_of_failed_step(log: str) -> str:
 def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
     for name, value in {"--out": str(work), **parameters}.items():
         if isinstance(value, str) and "python3" in value:
-            # kfp 2.17 replaces that word in everything it hands to a step by the interpreter's path.
+            # kfp 2.17 replaces this word by the interpreter's path in all arguments of a step.
             raise InputError(f"{name} {value} contains 'python3', which kfp's local runner rewrites: use another path")
     with contextlib.redirect_stdout(console), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # kfp warns of settings that only a cluster heeds
+        warnings.simplefilter("ignore")  # kfp warns of settings that have no effect outside a cluster
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
         task = training(**parameters)
     outputs = {name: task.outputs[name] for name in Trained._fields}
@@ -121,22 +122,22 @@ def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _workspace(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder under `out`; afterwards it is gone, and after a failure so is what the steps made new.
+    """Yield a hidden folder under `out` and remove it afterwards; after a failure, remove the steps' new outputs, too.
 
-    Only what has been trained stays: a checkpoint, for the next run to go on from, or the finished steps' outputs.
+    The results of training are kept: a checkpoint from which the next run goes on, or the finished steps' outputs.
     """
-    with held(out):
-        _put_by(out)  # of a run that was killed
-        before = set(out.iterdir())  # results of runs before this one, which a failure must not touch
+    with locked_folder(out):
+        _keep_unfinished(out)  # what a killed run left behind
+        before = set(out.iterdir())  # results of earlier runs, which a failure must not remove
         work = out / _WORK
         work.mkdir()
         try:
             yield work
         except BaseException:
-            if _put_by(out):
+            if _keep_unfinished(out):
                 print(f"pigeonhole: what the finished steps made is kept in {out / UNFINISHED}", file=sys.stderr)
             else:
-                for made in {out / name for name in _MADE} - before:
+                for made in {out / name for name in _STEP_OUTPUTS} - before:
                     shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not there, or not empty
                 (out / CHECKPOINTS).rmdir()
@@ -145,8 +146,8 @@ def _workspace(out: Path) -> Iterator[Path]:
             shutil.rmtree(done, ignore_errors=True)
 
 
-def _put_by(out: Path) -> bool:
-    """Take the hidden folder away; say whether its steps' outputs were worth keeping, as minutes of training are."""
+def _keep_unfinished(out: Path) -> bool:
+    """Remove the hidden folder; if fine-tuning had finished, keep the steps' outputs and return True."""
     work = out / _WORK
     trained = next(work.glob(f"*/fine-tune/checkpoint/{HISTORY_FILE}"), None)
     if trained:
@@ -158,7 +159,7 @@ def _put_by(out: Path) -> bool:
     return trained is not None
 
 
-def _prepared(work: Path) -> Path:
+def _prepared_dataset(work: Path) -> Path:
     (found,) = work.glob("*/prepare/dataset")
     assert all((found / f"{split}.parquet").exists() for split in SPLITS)
     return found
@@ -166,7 +167,7 @@ def _prepared(work: Path) -> Path:
 
 @contextlib.contextmanager
 def _environment(extra: dict[str, str]) -> Iterator[None]:
-    """Set variables that the steps' processes inherit: lines unbuffered, one kind of progress, no telemetry."""
+    """Set variables that the steps' processes inherit: unbuffered output, no tqdm bars, no telemetry."""
     extra = {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **extra}
     before = {name: os.environ.get(name) for name in extra}
     os.environ.update(extra)

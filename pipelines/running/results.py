@@ -1,4 +1,4 @@
-"""A folder for results, which one command at a time writes to."""
+"""A lock on the results folder, so that one command at a time writes to it."""
 
 import fcntl
 import os
@@ -7,30 +7,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipelines.running.stopping import outlived_by_nothing
+from pipelines.running.stopping import no_orphans
 from predictor.errors import InputError
 
 LOCK_FILE = ".lock"
 
 
 @contextmanager
-def held(out: Path) -> Iterator[None]:
-    """Hold a folder, made where it is missing, until this process and all that it starts inside have ended.
+def locked_folder(out: Path) -> Iterator[None]:
+    """Create a folder if it is missing, and lock it until this process and all that it starts inside have exited.
 
-    The kernel keeps the lock for an open file: it is gone with its holders, whatever ended them, and a network file
-    system keeps it for other hosts, too. A folder that is empty at the end goes away, if it was made here.
+    The lock belongs to an open file: the kernel releases it when the last process that has the file open exits, even by
+    SIGKILL, and a network file system enforces it across hosts. Folders created here are removed if they end up empty.
 
     Raises:
-        InputError: another process holds the folder, or it cannot be written.
+        InputError: another process has locked the folder, or it cannot be written.
     """
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = _locked(out)
+        lock = _lock(out)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
     try:
-        with outlived_by_nothing(lock):
+        with no_orphans(lock):
             yield
     finally:
         (out / LOCK_FILE).unlink(missing_ok=True)
@@ -40,13 +40,13 @@ def held(out: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _locked(out: Path) -> int:
+def _lock(out: Path) -> int:
     file = out / LOCK_FILE
     while True:
         lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is(lock, file):
+            if _same_file(lock, file):
                 os.truncate(lock, 0)
                 os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
                 return lock
@@ -60,10 +60,10 @@ def _locked(out: Path) -> int:
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)  # whoever held it took it away meanwhile: others would lock a new file
+        os.close(lock)  # its last holder deleted the file meanwhile, so the next process would lock a new one
 
 
-def _is(lock: int, file: Path) -> bool:
+def _same_file(lock: int, file: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(lock), file.stat())
     except FileNotFoundError:

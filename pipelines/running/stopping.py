@@ -1,4 +1,4 @@
-"""Being stopped: first the processes that were started here, then this one, whatever it was that stopped it."""
+"""Stop a command together with all processes that it started, even if it is killed."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ import psutil
 
 MARK_VARIABLE = "PIGEONHOLE_STARTED_BY"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Long enough for a step to say in MLflow that it failed; a native library that heeds no signal is killed after it.
+# Long enough for a step to record its failure in MLflow. A process that ignores SIGTERM is killed afterwards.
 _GRACE_SECONDS = 10.0
-_watchers: set[int] = set()
+_watchdogs: set[int] = set()
 
 
 class Stopped(SystemExit):
-    """A signal ended the work, and every process under this one is gone; the exit code is what a shell makes of it."""
+    """A signal stopped the command, and its child processes have exited. The exit code is 128 + the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -31,16 +31,17 @@ class Stopped(SystemExit):
 
 
 @contextmanager
-def stopped_with_children() -> Iterator[None]:
+def signals_stop_children() -> Iterator[None]:
     """Turn the first SIGTERM or SIGINT into `Stopped`; in the main thread only.
 
-    Whoever started the children need not know them: kfp's runner keeps its own to itself, and waits for them for ever.
+    All child processes are terminated first: kfp's local runner does not expose the ones that it starts, and waits for
+    them without a time limit.
     """
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)  # what follows is short, and must not be left half done
-        end([child for child in psutil.Process().children(recursive=True) if child.pid not in _watchers])
+            signal.signal(each, signal.SIG_IGN)  # the cleanup is short and must not be interrupted
+        terminate([child for child in psutil.Process().children(recursive=True) if child.pid not in _watchdogs])
         raise Stopped(number)
 
     before = {each: signal.signal(each, stop) for each in _SIGNALS}
@@ -52,36 +53,36 @@ def stopped_with_children() -> Iterator[None]:
 
 
 @contextmanager
-def outlived_by_nothing(*held: int) -> Iterator[None]:
-    """See to it that no program started inside outlives this process, nor what it starts in turn, even after SIGKILL.
+def no_orphans(*kept_open: int) -> Iterator[None]:
+    """Terminate every program started inside, and its descendants, when the block ends or this process is killed.
 
-    A fork of this process that runs no other program is not known.
+    Forks of this process that do not execute another program are not found.
 
     Args:
-        held: file descriptors, such as a lock's, that stay open until all of them have ended.
+        kept_open: file descriptors, such as a lock's, that stay open until all of these programs have exited.
     """
     mark, before = uuid.uuid4().hex, os.environ.get(MARK_VARIABLE)
     unmarked = {name: value for name, value in os.environ.items() if name != MARK_VARIABLE}
-    ours = str(Path(__file__).parents[2])  # and not the folder we happen to be in, which -P leaves out
+    root = str(Path(__file__).parents[2])  # -P: never import from the current folder
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "pipelines.running.watching", str(os.getpid()), mark],
-        # A session of its own: Ctrl-C, or a signal to this one's group, is not for it.
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=held, start_new_session=True,
-        env={**unmarked, "PYTHONPATH": ours},
-    ) as watcher:  # fmt: skip
-        _watchers.add(watcher.pid)
+        [sys.executable, "-P", "-m", "pipelines.running.watchdog", str(os.getpid()), mark],
+        # A session of its own, so that Ctrl-C or a signal to this process group does not reach it.
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=kept_open, start_new_session=True,
+        env={**unmarked, "PYTHONPATH": root},
+    ) as watchdog:  # fmt: skip
+        _watchdogs.add(watchdog.pid)
         os.environ[MARK_VARIABLE] = mark
         try:
             yield
         finally:
             os.environ.pop(MARK_VARIABLE)
             os.environ.update({MARK_VARIABLE: before} if before else {})
-            watcher.communicate()
-            _watchers.discard(watcher.pid)
+            watchdog.communicate()
+            _watchdogs.discard(watchdog.pid)
 
 
-def end(processes: Sequence[psutil.Process]) -> None:
-    """End processes and wait for that, kindly at first."""
+def terminate(processes: Sequence[psutil.Process]) -> None:
+    """Send SIGTERM to processes and wait until they exit; after a grace period, send SIGKILL."""
     for ask in (psutil.Process.terminate, psutil.Process.kill):
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -94,7 +95,7 @@ def end(processes: Sequence[psutil.Process]) -> None:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Say whether a process still does something; one whose parent has gone may stay a zombie in a container."""
+    """Return whether a process still runs; in a container without an init process an orphan may stay a zombie."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

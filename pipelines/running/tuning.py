@@ -1,4 +1,4 @@
-"""A search started by hand: on this machine, or on the cluster of the current kubeconfig."""
+"""Start a hyper-parameter search on this machine, or with Katib on the cluster of the current kubeconfig."""
 
 import json
 import logging
@@ -26,8 +26,8 @@ from components.tuning.mlflow_recorder import recorder
 from components.tuning.runner import run_search
 from components.tuning.suggestions import check_local
 from components.tuning.validation import check_experiment, read_experiment
-from pipelines.running.results import held
-from pipelines.running.stopping import Stopped, stopped_with_children
+from pipelines.running.results import locked_folder
+from pipelines.running.stopping import Stopped, signals_stop_children
 from predictor.files import whole
 
 DATASET_FOLDER = "dataset"
@@ -35,25 +35,25 @@ RESULT_FILE = "search.json"
 
 
 def tune_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, str]) -> dict[str, Any]:
-    """Run an Experiment file's search on this machine; a search that was cut short goes on.
+    """Run the search of an Experiment file on this machine, or resume one that was interrupted.
 
-    Under `out` lie `search.json` (what is returned), `search.jsonl` (the journal), `dataset`, `trials` with each
+    The folder `out` gets `search.json` (the result), `search.jsonl` (the journal), `dataset`, `trials` with each
     trial's output, and `mlflow.db`.
 
     Args:
         file: the Experiment.
         out: the folder.
-        data: where labelled texts are: `sample`, a folder, or hf:NAME.
+        data: the source of labelled texts: `sample`, a folder, or hf:NAME.
         seed: fixes the split.
-        values: from flag of the trial's command, such as `--backbone`, to its value; empty for what the file has.
+        values: values of the trial command's flags, such as `--backbone`; an empty value leaves the file's unchanged.
 
     Raises:
-        InputError: the file, the data or the backbone is bad, or the folder holds another search.
-        Stopped: SIGTERM or SIGINT ended it and its trials; one sentence went to stderr.
+        InputError: the file, the data or the backbone is invalid, or the folder has another search.
+        Stopped: SIGTERM or SIGINT stopped the search and its trials; stderr says how to resume it.
     """
     out = out.resolve()
     try:
-        with stopped_with_children():
+        with signals_stop_children():
             return _search_here(file, out, data, seed, values)
     except Stopped as stop:
         print(f"pigeonhole: {stop.signal} stopped the search; the next one into {out} goes on there", file=sys.stderr)
@@ -65,7 +65,7 @@ def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[st
     experiment = read_experiment(file)
     check_local(experiment)
     experiment = check_experiment(experiment.with_arguments(values), str(file))
-    digest = experiment.digest  # of the search, wherever its folder lies
+    digest = experiment.digest  # before --data is set: the digest must not depend on the folder
     experiment = check_experiment(experiment.with_arguments({"--data": str(out / DATASET_FOLDER)}), str(file))
     training_rows(experiment.argument("--profile") or TrainingJob.profile)
     resolve_backbone(experiment.argument("--backbone") or TrainingJob.backbone)
@@ -76,7 +76,7 @@ def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[st
         warnings.simplefilter("ignore")
         dataset = prepare(collect(data or SAMPLE), seed)
         identity = {"experiment": digest, "data": dataset.digest}
-        with held(out):
+        with locked_folder(out):
             journal = open_journal(out, identity)
             _keep(dataset, out / DATASET_FOLDER)
             database = f"sqlite:///{out}/mlflow.db"
@@ -94,17 +94,17 @@ def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[st
 
 
 def tune_on_cluster(file: Path, namespace: str, timeout: float, data: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """Hand an Experiment file to the Katib of the current kubeconfig's cluster and wait for its result.
+    """Run the search of an Experiment file with Katib, on the current kubeconfig's cluster, and wait for its result.
 
     Args:
         file: the Experiment.
-        namespace: where the trials run; empty for the one that the file names, or else the kubeconfig's.
-        timeout: the most seconds to wait.
-        data: where the trials find the dataset artifact; empty for what the file has.
-        values: from flag of the trial's command to its value; empty for what the file has.
+        namespace: where the trials run; empty for the file's namespace, or else the kubeconfig's.
+        timeout: seconds to wait at most.
+        data: address of the dataset artifact for the trials; empty leaves the file's unchanged.
+        values: values of the trial command's flags; an empty value leaves the file's unchanged.
 
     Raises:
-        InputError: the file is bad, or the cluster refuses it.
+        InputError: the file is invalid, or the cluster refuses it.
     """
     started = time.monotonic()
     document = with_options(read_experiment(file), {**values, "--data": data})
@@ -130,7 +130,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _keep(dataset: Dataset, folder: Path) -> None:
-    """Write the dataset artifact, whole or not at all; one that a run before this one wrote stays."""
+    """Write the dataset artifact atomically, unless an earlier call wrote it."""
     if not folder.exists():
         with whole(folder) as aside:
             dataset.save(aside)

@@ -16,7 +16,7 @@ import pytest
 from components.data.dataset import Dataset
 from components.data.prepare import prepare
 from components.data.sources import collect
-from pipelines.running.results import held
+from pipelines.running.results import locked_folder
 from predictor.errors import InputError
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
@@ -219,7 +219,7 @@ def test_what_a_killed_run_left_is_gone_after_the_next(data_folder: Path, tmp_pa
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    with held(tmp_path / "out"):
+    with locked_folder(tmp_path / "out"):
         work = tmp_path / "out" / ".run"
         work.mkdir()
         done = pigeonhole("run", "--out", tmp_path / "out")

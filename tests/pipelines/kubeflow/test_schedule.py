@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.kubeflow.client import Kubeflow, Login, connect
-from pipelines.kubeflow.schedule import Schedule, Standing, delete, pause, put
+from pipelines.kubeflow.schedule import Schedule, ScheduleStatus, delete, pause, put
 from pipelines.kubeflow.submission import Version
 from predictor.errors import InputError
 from tests.fakes.kubeflow_api import FakeKubeflow, refusal, serving
@@ -30,7 +30,7 @@ def kubeflow(fake: FakeKubeflow) -> Kubeflow:
 def test_a_schedule_says_what_when_and_as_whom(fake: FakeKubeflow, kubeflow: Kubeflow) -> None:
     made = put(kubeflow, replace(NIGHTLY, service_account="steps"), VERSION)
     (run,) = fake.recurring
-    assert made == Standing(run["recurring_run_id"], "created", False)
+    assert made == ScheduleStatus(run["recurring_run_id"], "created", False)
     assert run["display_name"] == "nightly" and run["service_account"] == "steps"
     assert run["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
     assert run["runtime_config"]["parameters"] == {"bundle_root": "s3://m", "seed": 1}

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from pipelines.kubeflow.client import Kubeflow, Login, LoginRefused, connect
 from pipelines.kubeflow.package import Package, read_package
-from pipelines.kubeflow.submission import Patience, failures, group, start, stop, upload, wait
+from pipelines.kubeflow.submission import Polling, ensure_experiment, failures, start, stop, upload, wait
 from pipelines.running.compiling import compile_all
 from predictor.errors import InputError, Unavailable
 from tests.fakes.kubeflow_api import CONTRACT, DROP, DROP_AFTERWARDS, HTML, ROUTES, FakeKubeflow, refusal, serving
 
-FAST = Patience(timeout=30, outage=20, first=0.01, longest=0.02)
+FAST = Polling(timeout=30, outage=20, first_interval=0.01, longest_interval=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +150,9 @@ def test_a_request_that_got_lost_starts_no_run_and_says_so(fake: FakeKubeflow, p
 
 
 def test_two_that_make_the_experiment_at_once_share_it(fake: FakeKubeflow) -> None:
-    first = group(arrived(fake), "pigeonhole")
+    first = ensure_experiment(arrived(fake), "pigeonhole")
     fake.instead["GET", "/experiments"] = [(200, {})]
-    assert group(arrived(fake), "pigeonhole") == first
+    assert ensure_experiment(arrived(fake), "pigeonhole") == first
     assert fake.count("POST", "/experiments") == 2 and len(fake.experiments) == 1
 
 
@@ -289,7 +289,7 @@ def test_the_home_folder_says_nothing(fake: FakeKubeflow, tmp_path: Path, monkey
     context.write_text('{"namespace": "theirs", "client_authentication_cookie": "session=theirs"}')
     monkeypatch.setattr(kfp.Client, "_LOCAL_KFP_CONTEXT", str(context))
     fake.multi_user, fake.authorization = True, "Bearer mine"
-    assert group(arrived(fake, namespace="team-a", token="mine"), "pigeonhole")
+    assert ensure_experiment(arrived(fake, namespace="team-a", token="mine"), "pigeonhole")
     assert fake.experiments[0]["namespace"] == "team-a"
     assert fake.count("GET", "/healthz") == 1
 

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components.data.tables import read_table
-from pipelines.running.label_file import WRITTEN, predict_file
+from pipelines.running.label_file import OUTPUT_SUFFIXES, predict_file
 from predictor.client import Server
 from predictor.client.client import BATCH_TEXTS
 from predictor.errors import InputError
@@ -41,7 +41,7 @@ def test_what_is_written_reads_again_as_the_same_rows(server: Server, texts: lis
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "in.jsonl")
         source.write_text("\n".join(map(json.dumps, rows)))
-        for number, suffix in enumerate((*WRITTEN, ".csv")):
+        for number, suffix in enumerate((*OUTPUT_SUFFIXES, ".csv")):
             target = Path(folder, f"{number}{suffix}")
             predict_file(server, source, target)
             found = read_table(target)
@@ -78,7 +78,7 @@ def test_cells_are_never_written_as_python_shows_them(server: Server, tmp_path: 
         "kind": pa.array(["p", "q"]).dictionary_encode(),
     }
     pq.write_table(pa.table(cells), tmp_path / "in.parquet")
-    for suffix in WRITTEN:
+    for suffix in OUTPUT_SUFFIXES:
         predict_file(server, tmp_path / "in.parquet", tmp_path / f"out{suffix}")
     said = {"predicted_label": "GRÜN", "confidence": 0.5}
     plain = {"text": "grün", "raw": "ü", "day": "2026-01-02", "price": "1.10", "kind": "p"}

@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.running.results import held
+from pipelines.running.results import locked_folder
 from predictor.errors import InputError
 
 # Children and grandchildren, some in sessions of their own, some without a parent; each leaves its pid.
 FAMILY = """
 import subprocess, sys, time
 from pathlib import Path
-from pipelines.running.results import held
+from pipelines.running.results import locked_folder
 
 out, notes = Path(sys.argv[1]), Path(sys.argv[2])
 note = f"import os, pathlib, signal, subprocess, sys, time; pathlib.Path({str(notes)!r}, str(os.getpid())).touch(); "
@@ -27,7 +27,7 @@ sleep = "time.sleep(600)"
 worker = f"os.fork() or pathlib.Path({str(notes)!r}, str(os.getpid())).touch(); "
 grandchild = f"subprocess.Popen([sys.executable, '-c', {note + sleep!r}], start_new_session=True); "
 deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-with held(out):
+with locked_folder(out):
     subprocess.Popen([sys.executable, "-c", note + worker + sleep], start_new_session=True)
     subprocess.Popen(["sh", "-c", '"$0" -c "$1"; sleep 600', sys.executable, note + grandchild + sleep])
     subprocess.Popen([sys.executable, "-c", note + grandchild])  # leaves an orphan
@@ -68,7 +68,7 @@ def _live(notes: Path) -> list[int]:
 
 def _is_held(out: Path) -> bool:
     try:
-        with held(out):
+        with locked_folder(out):
             return False
     except InputError:
         return True
@@ -79,7 +79,7 @@ def test_nothing_survives_a_process_that_is_killed_and_the_folder_is_held_so_lon
     with _family(out, notes) as process:
         with (
             pytest.raises(InputError, match=rf"--out {out} is in use by process {process.pid} on .+: wait until"),
-            held(out),
+            locked_folder(out),
         ):
             pass
         process.send_signal(signal.SIGKILL)
@@ -92,16 +92,16 @@ def test_nothing_survives_a_process_that_is_killed_and_the_folder_is_held_so_lon
 
 def test_what_a_dead_holder_left_locks_nobody_out(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("process 1 on another-host")  # as in a container, where 1 is always alive
-    with held(tmp_path):
+    with locked_folder(tmp_path):
         assert str(os.getpid()) in (tmp_path / ".lock").read_text()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_stays_empty_goes_away_with_those_made_for_it(tmp_path: Path) -> None:
-    with held(tmp_path / "deep" / "out"):
+    with locked_folder(tmp_path / "deep" / "out"):
         assert (tmp_path / "deep" / "out").is_dir()
     assert list(tmp_path.iterdir()) == []
-    with held(tmp_path / "deep" / "out"):
+    with locked_folder(tmp_path / "deep" / "out"):
         (tmp_path / "deep" / "out" / "result.json").touch()
     assert [file.name for file in (tmp_path / "deep" / "out").iterdir()] == ["result.json"]
 
@@ -114,11 +114,11 @@ from contextlib import nullcontext
 from pathlib import Path
 import pipelines.running.results as results
 from predictor.errors import InputError
-results.outlived_by_nothing = lambda lock: nullcontext()
+results.no_orphans = lambda lock: nullcontext()
 out, got = Path({str(tmp_path)!r}), 0
 while got < 200:
     try:
-        with results.held(out):
+        with results.locked_folder(out):
             (out / "mark").touch(exist_ok=False)
             (out / "mark").unlink()
             got += 1
@@ -133,5 +133,5 @@ while got < 200:
 def test_a_folder_that_cannot_be_held_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file" / "out", Path("/proc/none")):
-        with pytest.raises(InputError, match="cannot be written"), held(out):
+        with pytest.raises(InputError, match="cannot be written"), locked_folder(out):
             pass

@@ -136,7 +136,7 @@ import subprocess, sys, time
 import pipelines.running.stopping as stopping
 stopping._GRACE_SECONDS = 0.5
 deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(99)"
-with stopping.stopped_with_children(), subprocess.Popen(["sh", "-c", f'{sys.executable} -c "{deaf}"; sleep 99']):
+with stopping.signals_stop_children(), subprocess.Popen(["sh", "-c", f'{sys.executable} -c "{deaf}"; sleep 99']):
     time.sleep(99)
 """
     process = subprocess.Popen(
