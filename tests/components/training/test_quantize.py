@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from components.data.dataset import Dataset, Split
+from components.training.export import export as exporting
 from components.training.export.export import batch_shift, export, stratified_rows, to_onnx
-from components.training.export.export import export as exporting
 from components.training.export.quantize import activation_ranges, to_int8
 from components.training.recipe import HISTORY_FILE
 from predictor.model.bundle import Bundle
