@@ -166,7 +166,17 @@ def to_onnx(checkpoint: Path, file: Path) -> None:
             input_names=["input_ids", "attention_mask"], output_names=["logits"],
             dynamic_shapes=({0: batch, 1: tokens}, {0: batch, 1: tokens}),
         )  # fmt: skip
+    _drop_traces(file)
     onnx.checker.check_model(str(file))
+
+
+def _drop_traces(file: Path) -> None:
+    """Drop the exporter's notes on its own code: with paths of this machine, each would change the bundle's digest."""
+    model = onnx.load(file)
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+    onnx.save(model, file)
 
 
 class _Logits(torch.nn.Module):

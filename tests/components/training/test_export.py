@@ -11,6 +11,13 @@ from components.training.export.calibration import calibration_error, fit_temper
 from components.training.export.export import choose_served_precision, export
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier, softmax
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model_int8.onnx"])
+def test_a_bundle_does_not_tell_where_it_was_made(bundle: Path, name: str) -> None:
+    content = (bundle / "onnx" / name).read_bytes()
+    assert b"site-packages" not in content and str(ROOT).encode() not in content and b".py" not in content
 
 
 def test_the_bundle_says_how_its_precisions_did(bundle: Path) -> None:
