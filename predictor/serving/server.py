@@ -201,20 +201,28 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     app = kserve.model_server.app
     app.openapi = lambda: page
     app.add_exception_handler(HTTPException, _not_found)
+    # In front of KServe's route, which only fails.
+    app.add_api_route("/v2/models/{name}/versions/{version:path}", _no_version)
     kserve.model_server.GRPCServer = partial(
         BoundedGrpcServer, model=model, limits=limits, requests=requests, answers=answers
     )
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
     server.model_repository_extension = ClosedRepository(model_registry=server.registered_models)
-    # Callers' mistakes are in the answers and the metrics; the log needs no traceback of them. The last one is KServe's
-    # refusal of /v2/models/NAME/versions/N, which it answers with 501.
-    expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady, NotImplementedError)
+    # Callers' mistakes are in the answers and the metrics; the log needs no traceback of them.
+    expected = (InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady)
     logging.getLogger("kserve").addFilter(lambda record: not _caused_by(record, expected))
     for name in ("kserve", "kserve.trace", "uvicorn", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of everything that is not HTTP
     return server
+
+
+async def _no_version() -> None:
+    """Answer that versions of a model have no addresses: one process serves one bundle."""
+    from starlette.exceptions import HTTPException
+
+    raise HTTPException(404)
 
 
 async def _not_found(request: Any, error: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Bytes of V1, V2 and gRPC to questions, and answers back to bytes."""
+"""From the bytes of V1, V2 and gRPC to requests, and from answers back to bytes."""

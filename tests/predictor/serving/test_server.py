@@ -76,9 +76,11 @@ def test_nobody_can_take_the_model_away(server: Server) -> None:
     assert answers_v1(server)
 
 
-def test_a_version_by_number_is_a_501_without_a_traceback(server: Server) -> None:
-    got = httpx.get(f"{server.http}/v2/models/toy/versions/1")
-    assert got.status_code == 501 and "versioning" in got.json()["error"]
+@pytest.mark.parametrize("path", ["versions/1", "versions/1/ready"])
+def test_a_version_by_number_is_a_404_without_a_traceback(server: Server, path: str) -> None:
+    got = httpx.get(f"{server.http}/v2/models/toy/{path}")
+    assert got.status_code == 404
+    assert got.json() == {"error": f"GET /v2/models/toy/{path} is not served: /docs lists what is"}
     assert "Traceback" not in server.log.read_text()
 
 
