@@ -35,7 +35,7 @@ from predictor.model.text import Encoder
 
 _BATCH = 32
 _HEAD_BATCH = 1024
-# Weight of a word in the fit of the head, where a text has 1: all words of a class weigh as much as 16 texts.
+# Weight of a word in the fit of the head, where a text has 1: WORDS_PER_CLASS words weigh as much as 16 texts.
 _WORD_WEIGHT = 16 / WORDS_PER_CLASS
 # How far the logit of a class without rows is below the lowest that any other class has for a vector of length 1.
 _UNSEEN_CLASS_MARGIN = 20.0
