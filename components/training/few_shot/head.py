@@ -6,7 +6,6 @@ vectors.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -100,15 +99,7 @@ def fit_head(
     done = Epoch(1, loss, validation_loss / rows, right / rows, seconds, len(ids) / seconds, answered)
     say(f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}")
     on_epoch(done)
-    record = {
-        "precision": precision.name,
-        "precision_reason": precision.reason,
-        "device": str(precision.device),
-        "processes": 1,
-        "recipe": asdict(recipe),
-        "history": [asdict(done)],
-    }
-    write_model(model, tokenizer, record, out)
+    write_model(model, tokenizer, out, recipe, precision, [done])
     return [done]
 
 
