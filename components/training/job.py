@@ -53,17 +53,10 @@ class TrainingJob:
         )  # fmt: skip
 
     def to_options(self) -> dict[str, str]:
-        """Return the job as command-line options, from flag to value; what is empty is left out."""
-        values: dict[str, object] = {
-            "data": self.data,
-            "backbone": self.backbone,
-            "profile": self.profile,
-            "max_length": self.max_length,
-            "seed": self.seed,
-            "checkpoints": self.checkpoints,
-            **self.hyperparameters,
-        }
-        return {_flag(name): str(value) for name, value in values.items() if value != ""}
+        """Return the job as command-line options, from flag to value."""
+        values = asdict(self)
+        values |= values.pop("hyperparameters")
+        return {_flag(name): str(value) for name, value in values.items()}
 
     def load(self, method: Method | None = "full") -> "LoadedJob":
         """Read the data and find the backbone, so that training can start.
