@@ -175,7 +175,7 @@ def _bytes(file: Path) -> BinaryIO:
 
 
 def _undecodable(file: Path) -> int:
-    """Return the number of the first line that is not UTF-8."""
+    """Return the number of the first line that is not UTF-8; no character of UTF-8 is on two lines."""
     with _bytes(file) as raw:
         for number, line in enumerate(raw, start=1):
             try:

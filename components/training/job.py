@@ -53,26 +53,10 @@ class TrainingJob:
         )  # fmt: skip
 
     def to_options(self) -> dict[str, str]:
-        """Return the job as command-line options, from flag to value; what is empty is left out."""
-        values: dict[str, object] = {
-            "data": self.data,
-            "backbone": self.backbone,
-            "profile": self.profile,
-            "max_length": self.max_length,
-            "seed": self.seed,
-            "checkpoints": self.checkpoints,
-            **self.hyperparameters,
-        }
-        return {_flag(name): str(value) for name, value in values.items() if value != ""}
-
-    def check(self) -> None:
-        """Check the settings alone, before anything slow starts.
-
-        Raises:
-            InputError: an unknown profile or hyper-parameter, or a value out of range.
-        """
-        training_rows(self.profile)
-        recipe_for(self.profile, 1, self.max_length).with_hyperparameters(self.hyperparameters)
+        """Return the job as command-line options, from flag to value."""
+        values = asdict(self)
+        values |= values.pop("hyperparameters")
+        return {_flag(name): str(value) for name, value in values.items()}
 
     def load(self, method: Method | None = "full") -> "LoadedJob":
         """Read the data and find the backbone, so that training can start.
@@ -83,8 +67,10 @@ class TrainingJob:
         Raises:
             InputError: no dataset there, no such backbone, an unknown name or a value out of range.
         """
+        rows = training_rows(self.profile)
+        Recipe(epochs=1).with_hyperparameters(self.hyperparameters)  # a bad value is an error before the slow download
         dataset = self._read_dataset()
-        train = dataset.train.sample(training_rows(self.profile), self.seed)
+        train = dataset.train.sample(rows, self.seed)
         if method is None:
             method, reason = choose_method(train.labels, self.hyperparameters)
             say(reason)

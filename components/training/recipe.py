@@ -21,7 +21,7 @@ _FAST_TEXTS = 5_400
 _FULL_TEXTS = 24_000
 
 Method = Literal["few-shot", "frozen", "full"]
-# Labels a class from which on the next method is used; the README has the measurements.
+# Labels a class from which on the next method is used.
 FEW_SHOT_LABELS = 32
 FINE_TUNING_LABELS = 100
 # The most classes for contrastive training: of more, each would be in a few steps only, and the steps take minutes.
@@ -32,7 +32,7 @@ FEW_SHOT_CLASSES = 80
 class Recipe:
     """How to fine-tune.
 
-    The rate and the token budget were chosen on AG News rows held out of its training file; see docs/benchmarks.md.
+    The rate and the token budget were chosen on AG News rows held out of its training file.
     """
 
     epochs: int

@@ -5,7 +5,6 @@ runner starts. Katib's collector reads `name=value` lines from stdout, one a met
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,6 @@ def run(job: TrainingJob) -> None:
     Raises:
         InputError: no dataset there, no such backbone, an unknown name or a value out of range.
     """
-    job.check()
     with tempfile.TemporaryDirectory() as scratch:
         job.load().train_model(Path(scratch) / "checkpoint", print_metrics)
 
@@ -49,7 +47,3 @@ def print_metrics(epoch: Epoch) -> None:
     print(f"validation_loss={epoch.validation_loss:.6f}")
     # Last, since early stopping reacts to it: a trial that is stopped here has printed both.
     print(f"validation_accuracy={epoch.validation_accuracy:.6f}", flush=True)
-
-
-if __name__ == "__main__":  # Experiments written for version 0.1.0 run this module
-    main(sys.argv[1:])

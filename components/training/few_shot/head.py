@@ -6,7 +6,6 @@ vectors.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ from predictor.model.text import Encoder
 
 _BATCH = 32
 _HEAD_BATCH = 1024
-# Weight of a word in the fit of the head, where a text has 1: all words of a class weigh as much as 16 texts.
+# Weight of a word in the fit of the head, where a text has 1: WORDS_PER_CLASS words weigh as much as 16 texts.
 _WORD_WEIGHT = 16 / WORDS_PER_CLASS
 # How far the logit of a class without rows is below the lowest that any other class has for a vector of length 1.
 _UNSEEN_CLASS_MARGIN = 20.0
@@ -100,15 +99,7 @@ def fit_head(
     done = Epoch(1, loss, validation_loss / rows, right / rows, seconds, len(ids) / seconds, answered)
     say(f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}")
     on_epoch(done)
-    record = {
-        "precision": precision.name,
-        "precision_reason": precision.reason,
-        "device": str(precision.device),
-        "processes": 1,
-        "recipe": asdict(recipe),
-        "history": [asdict(done)],
-    }
-    write_model(model, tokenizer, record, out)
+    write_model(model, tokenizer, out, recipe, precision, [done])
     return [done]
 
 

@@ -102,15 +102,7 @@ def fine_tune(
 
 def _write_result(training: "_Training", model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     model.load_state_dict(training.best)
-    record = {
-        "precision": training.precision.name,
-        "precision_reason": training.precision.reason,
-        "device": str(training.precision.device),
-        "processes": training.group.size,
-        "recipe": asdict(training.recipe),
-        "history": [asdict(row) for row in training.history],
-    }
-    write_model(model, tokenizer, record, out)
+    write_model(model, tokenizer, out, training.recipe, training.precision, training.history, training.group.size)
     training.checkpoint.remove()
 
 

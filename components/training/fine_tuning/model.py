@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +19,7 @@ from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
 from components.training.fine_tuning.dropout import use_cheap_dropout
 from components.training.fine_tuning.pooling import pools_by_mean, set_mean_layer
 from components.training.fine_tuning.precision import TrainingPrecision
-from components.training.recipe import HISTORY_FILE
+from components.training.recipe import HISTORY_FILE, Epoch, Recipe
 from predictor.errors import InputError, one_line
 from predictor.model.engine import pad
 
@@ -144,12 +144,37 @@ def score(
     return loss, right, answers.tolist()
 
 
-def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any], out: Path) -> None:
-    """Write weights, tokenizer and the record of the training, which `training.json` keeps.
+def write_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    recipe: Recipe,
+    precision: TrainingPrecision,
+    history: Sequence[Epoch],
+    processes: int = 1,
+) -> None:
+    """Write weights, tokenizer and `training.json`, the record of how they were trained.
+
+    Args:
+        model: trained, on any device.
+        tokenizer: its tokenizer.
+        out: folder to write.
+        recipe: how it was trained.
+        precision: how training computed.
+        history: a row for each epoch.
+        processes: how many trained it together.
 
     Raises:
         InputError: `out` cannot be written, for lack of room, say.
     """
+    record = {
+        "precision": precision.name,
+        "precision_reason": precision.reason,
+        "device": str(precision.device),
+        "processes": processes,
+        "recipe": asdict(recipe),
+        "history": [asdict(row) for row in history],
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(out)

@@ -28,8 +28,8 @@ class SharedError(InputError):
 class ProcessGroup:
     """The processes that train one model together, as one of them sees them; a group of one is the usual case.
 
-    The collective methods must be called by every process, and in the same order: `sum`, `all_gather`, `run_on_main`,
-    `shared_errors` and `check_same`.
+    The collective methods must be called by every process, and in the same order: `join`, `data_parallel`, `sum`,
+    `all_gather`, `run_on_main`, `shared_errors` and `check_same`.
     """
 
     rank: int = 0

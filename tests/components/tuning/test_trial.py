@@ -83,16 +83,11 @@ def test_bad_input_is_the_last_line_and_exit_code_2(
     assert message in capsys.readouterr().out.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "command", [["pigeonhole", "trial"], ["python", "-m", "components.tuning.trial"]], ids=["now", "0.1.0"]
-)
-def test_a_search_here_runs_the_trials_command_without_a_path(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_here_runs_the_trials_command_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     content = document()
     rate = "${trialParameters.learning_rate}"
-    primary_container(content)["command"] = [*command, "--data", "/none", "--learning-rate", rate]
+    primary_container(content)["command"] = ["pigeonhole", "trial", "--data", "/none", "--learning-rate", rate]
     process = TrialProcess(check_experiment(content), 0, {"learning_rate": "9"}, tmp_path, 1, None)
     assert "learning_rate is 9: give a number" in process.run(lambda *_: None).reason
 
