@@ -1,7 +1,6 @@
 """A real Prometheus on this machine, with data of the past or scraping what runs."""
 
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -11,16 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 
 def needs_prometheus() -> None:
     if not (shutil.which("prometheus") and shutil.which("promtool")):
         pytest.skip("no prometheus: install Debian's package prometheus")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def backfill(folder: Path, openmetrics: str) -> None:

@@ -3,11 +3,9 @@
 import json
 import shutil
 import sys
-import unicodedata
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import accumulate
+from itertools import zip_longest
 from typing import Any
 
 _CLEAR_SCREEN = "\x1b[H\x1b[2J"
@@ -15,7 +13,7 @@ _INDENT = "  "
 _LIST = (list, tuple)
 _GAP = "  "
 _NARROWEST = 20
-"""Columns that a table leaves of its widest one, however narrow the terminal is."""
+"""Columns that a table takes, however narrow the terminal is."""
 
 
 class Format(StrEnum):
@@ -71,35 +69,37 @@ def _format(chosen: Format | None) -> Format:
     return chosen or (Format.TABLE if sys.stdout.isatty() else Format.JSON)
 
 
-def _lines(result: Mapping[str, Any], width: int) -> list[str]:
+def _lines(result: Mapping[str, Any], width: int) -> Iterator[str]:
+    from rich.cells import cell_len, set_cell_size  # help and JSON need no rich
+
     names = [_text(name) for name in result]
-    indent = max(map(_columns, names), default=0)
-    lines: list[str] = []
+    indent = max(map(cell_len, names), default=0)
     for name, value in zip(names, result.values(), strict=True):
         if value and isinstance(value, Mapping):
-            lines += [name, *(_INDENT + line for line in _lines(value, width - len(_INDENT)))]
+            yield name
+            yield from (_INDENT + line for line in _lines(value, width - len(_INDENT)))
         elif value and isinstance(value, _LIST) and isinstance(value[0], Mapping):
-            lines += [name, *(_INDENT + line for line in _rows(value, width - len(_INDENT)))]
+            yield name
+            yield from (_INDENT + line for line in _rows(value, width - len(_INDENT)))
         else:
-            first, *more = map(_text, value if value and isinstance(value, _LIST) else [value])
-            lines.append(_padded(name, indent) + _GAP + first)
-            lines += [" " * indent + _GAP + item for item in more]
-    return lines
+            items = map(_text, value if value and isinstance(value, _LIST) else [value])
+            for title, item in zip_longest([name], items, fillvalue=""):
+                yield set_cell_size(title, indent) + _GAP + item
 
 
-def _rows(rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
-    """Return a heading and a line for each row; the widest column is cut where they would not fit."""
-    heading = list(rows[0])
-    cells = [heading, *([_cell(row.get(name)) for name in heading] for row in rows)]
-    widths = [max(_columns(row[place]) for row in cells) for place in range(len(heading))]
-    widest = widths.index(max(widths))
-    too_much = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-    if too_much > 0:
-        widths[widest] = min(widths[widest], max(_NARROWEST, widths[widest] - too_much))
-    return [
-        _GAP.join(_padded(_cut(cell, most), most) for cell, most in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+def _rows(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+    """Yield a heading and a line for each row; the widest columns are cut where they would not fit."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(Text(_text(name), no_wrap=True, overflow="ellipsis"))
+    for row in rows:  # as Text: in a plain string rich would obey markup
+        table.add_row(*(Text(_cell(row.get(name)), no_wrap=True, overflow="ellipsis") for name in rows[0]))
+    for line in Console(width=max(width, _NARROWEST)).render_lines(table):
+        yield "".join(segment.text for segment in line).rstrip()
 
 
 def _cell(value: Any) -> str:
@@ -115,22 +115,3 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
-
-
-def _cut(text: str, columns: int) -> str:
-    if _columns(text) <= columns:
-        return text
-    taken = list(accumulate(map(_columns, text)))
-    return f"{text[: bisect_right(taken, columns - 1)]}…"
-
-
-def _padded(text: str, columns: int) -> str:
-    return text + " " * (columns - _columns(text))
-
-
-def _columns(text: str) -> int:
-    """Count the columns that a terminal gives a text: two for a Chinese character, none for an accent over another."""
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )

@@ -26,8 +26,9 @@ from predictor.model.bundle import Bundle, ServingSpec, seal
 from tests.cluster.callers import Callers
 from tests.conftest import toy_frame
 from tests.fakes.kserve_on_cluster import NAME, Kserve, uri
+from tests.ports import free_port
 from tests.predictor.conftest import Server, start_server
-from tests.prometheus import free_port, needs_prometheus, prometheus
+from tests.prometheus import needs_prometheus, prometheus
 
 _PATIENCE_SECONDS = 180
 _SETTINGS = ["--interval=5", "--step-weight=25", "--max-weight=50", "--min-requests=100", "--deadline=120"]

@@ -1,7 +1,6 @@
 """A real server in a process of its own, as users start it."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,6 @@ class Server:
         """Stop as Kubernetes does and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_server(bundle: Path, log: Path, *options: str, model: str = "toy") -> Server:

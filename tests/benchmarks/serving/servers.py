@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import orjson
 import psutil
 
 from tests.benchmarks.serving.load import Load, drive, get, post
+from tests.ports import free_port
 
 PEERS_FOLDER = Path("bench/peers")
 MODEL = "classifier"
@@ -296,13 +296,6 @@ def _wait(running: Running, process: "subprocess.Popen[bytes]", log: Path) -> No
                 return
         time.sleep(0.2)
     raise Unavailable(f"it did not answer within {_START_SECONDS} s: {_last_line(log.read_text())}")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _service(name: str) -> str:

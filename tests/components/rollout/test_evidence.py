@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from components.rollout.judging.evidence import _SERIES, NoEvidence, Prometheus, Window, selector_of
 from predictor.errors import InputError
 from predictor.serving.metrics import Metrics
-from tests.prometheus import backfill, free_port, needs_prometheus, prometheus
+from tests.ports import free_port
+from tests.prometheus import backfill, needs_prometheus, prometheus
 
 _STEP = 15
 STABLE, CANARY = "aaaaaaaaaaaa", "bbbbbbbbbbbb"

@@ -18,7 +18,7 @@ from components.rollout.judging.judge import judge
 from components.rollout.observer import judge_canary
 from components.rollout.restarts import read_pods
 from components.rollout.state import ModelVersion, Phase, Rollout, Settings
-from tests.prometheus import free_port
+from tests.ports import free_port
 
 A, B = (ModelVersion(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
 SINCE, NOW = 1_000_000.0, 1_000_600.0

@@ -20,6 +20,7 @@ from pipelines.running.results import locked_folder
 from predictor.errors import InputError
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
+from tests.pipelines.stages import STAGES
 
 
 def pigeonhole(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,19 +62,7 @@ def test_the_exit_code_is_the_gates_answer(result: dict[str, Any]) -> None:
 
 def test_every_step_is_seen_on_stderr_without_the_runners_noise(result: dict[str, Any]) -> None:
     lines = result["stderr"].splitlines()
-    steps = [
-        "collect",
-        "check",
-        "prepare",
-        "train-baseline",
-        "tune",
-        "fine-tune",
-        "export",
-        "evaluate",
-        "gate",
-        "register",
-    ]
-    assert sorted(line for line in lines if line in steps) == sorted(steps)
+    assert sorted(line for line in lines if line in STAGES) == sorted(STAGES)
     assert any("fine-tune  100%" in line for line in lines)
     assert "KFP Executor" not in result["stderr"]
 

@@ -53,9 +53,32 @@ def test_the_widest_column_is_cut_to_the_terminal() -> None:
     assert heading.index("label") == first.index("Business") == second.index("B")
 
 
-def test_what_a_terminal_would_obey_is_not_shown() -> None:
-    shown = as_table({"text": "a\x1b[2J\nb\u202e", "列": "一"}, 80)
-    assert shown == "text  a [2J b\n列    一"
+def test_all_wide_columns_are_cut_where_one_is_not_enough() -> None:
+    rows = {"versions": [{"version": "aaaaaaaaaaaa", "bundle": "b" * 90, "reasons of many words": ["列" * 40]}]}
+    _, row = as_table(rows, 60).splitlines()[1:]
+    version, bundle, reasons = row.split(maxsplit=2)
+    assert version == "aaaaaaaaaaaa" and bundle.endswith("b…") and reasons.startswith("列") and reasons.endswith("…")
+    assert 59 <= len(row) + reasons.count("列") <= 60
+
+
+@pytest.mark.parametrize("width", [1, 20])
+def test_a_row_stays_one_line_however_narrow_the_terminal(width: int) -> None:
+    heading, row = as_table({"rows": [{"a heading of words": "x" * 30, "y": "z"}]}, width).splitlines()[1:]
+    assert heading.startswith("  a heading of wor…") and heading.endswith("y") and "xx…" in row and row.endswith("z")
+
+
+def test_what_stands_alone_in_its_line_is_not_cut() -> None:
+    address = "https://kubeflow.example.com/" + "a" * 80
+    assert as_table({"url": address}, 60) == f"url  {address}"
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_what_a_terminal_would_obey_is_not_shown(rows: bool) -> None:
+    result = {"text": "a\x1b[2J\nb\u202e[red]c[/red] :cat:", "列": "一"}
+    if rows:
+        assert as_table({"": [result]}, 80) == "-\n  text                        列\n  a [2J b [red]c[/red] :cat:  一"
+    else:
+        assert as_table(result, 80) == "text  a [2J b [red]c[/red] :cat:\n列    一"
 
 
 @pytest.mark.parametrize(("chosen", "table"), [(None, True), (Format.TABLE, True), (Format.JSON, False)])
@@ -81,6 +104,11 @@ def test_a_pipe_gets_json_unless_a_table_is_asked_for(
 def test_changes_are_a_line_of_json_each_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     show_changes([{"weight": 10}, {"weight": 10}, {"weight": 20}], None)
     assert capsys.readouterr().out == '{"weight": 10}\n{"weight": 20}\n'
+
+
+def test_changes_are_tables_in_a_pipe_that_asks_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    show_changes([{"weight": 10}, {"weight": 20}], Format.TABLE)
+    assert capsys.readouterr().out == "weight  10\nweight  20\n"
 
 
 def test_a_terminal_is_cleared_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:

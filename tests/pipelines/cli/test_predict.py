@@ -17,8 +17,9 @@ from predictor.client import Server
 from predictor.client.client import BATCH_TEXTS
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
+from tests.ports import free_port
 from tests.predictor.conftest import Server as Running
-from tests.predictor.conftest import free_port, start_server
+from tests.predictor.conftest import start_server
 
 TEXTS = ["goal cup striker", "profit, bank & \u2028“shares”", "球 zzz"]
 

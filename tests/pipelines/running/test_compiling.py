@@ -9,6 +9,7 @@ import yaml
 import components
 from components import STEPS_IMAGE
 from pipelines.running.compiling import compile_all
+from tests.pipelines.stages import STAGES
 
 
 def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -21,20 +22,8 @@ def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_dag_has_every_stage_on_our_image_with_nothing_to_install(tmp_path: Path) -> None:
     (file,) = compile_all(tmp_path, "example.org/steps-python@sha256:abc")
     spec = yaml.safe_load(file.read_text())
-    stages = {
-        "collect",
-        "check",
-        "prepare",
-        "train-baseline",
-        "tune",
-        "fine-tune",
-        "export",
-        "evaluate",
-        "gate",
-        "register",
-    }
     tasks = spec["root"]["dag"]["tasks"]
-    assert set(tasks) == {*stages, "exit-handler-1", "end-rollout"}
+    assert set(tasks) == {*STAGES, "exit-handler-1", "end-rollout"}
     assert tasks["end-rollout"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     (condition,) = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"].values()
     assert "service" in condition["triggerPolicy"]["condition"]

@@ -14,7 +14,7 @@ from predictor.serving.grpc_server import _ARRIVING as ARRIVING
 from predictor.serving.grpc_server import SERVICE, BoundedGrpcServer, MessageReader
 from predictor.serving.memory import ByteBudget
 from predictor.serving.scheduler import Limits
-from tests.predictor.conftest import free_port
+from tests.ports import free_port
 
 LIMIT = 100_000
 INFER = f"/{SERVICE}/ModelInfer"
