@@ -21,7 +21,7 @@ _FAST_TEXTS = 5_400
 _FULL_TEXTS = 24_000
 
 Method = Literal["few-shot", "frozen", "full"]
-# Labels a class from which on the next method is used; the README has the measurements.
+# Labels a class from which on the next method is used.
 FEW_SHOT_LABELS = 32
 FINE_TUNING_LABELS = 100
 # The most classes for contrastive training: of more, each would be in a few steps only, and the steps take minutes.
