@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 # An image of this project, the tag that make gets, and what kustomize writes.
 _MENTIONED = re.compile(
-    r"pigeonhole/(?:predictor|steps-python):(\d[\w.-]*\w)"
+    r"pigeonhole/(?:predictor|steps-python):(\w[\w.-]*\w)"
     r"|\bTAG=(\d[\w.-]*\w)|newTag: (\S+)|kubernetes\.io/version: (\S+)"
 )
 _FOLDERS = ("docs", "examples", "images", "kustomize", "manifests", "predictor", "components", "pipelines")
@@ -29,7 +29,7 @@ def test_the_installed_package_and_its_images_have_the_version() -> None:
 
 def mentions() -> dict[str, set[str]]:
     """Return by file which versions of this project's images it names."""
-    files = [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml")]
+    files = [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
     for name in _FOLDERS:
         files += [file for file in (ROOT / name).rglob("*") if file.suffix in _SUFFIXES]
     found = {str(file.relative_to(ROOT)): set(_MENTIONED.findall(file.read_text())) for file in files}

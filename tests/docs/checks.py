@@ -11,6 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import typer
+from google.protobuf import json_format
+from jsonschema import Draft202012Validator
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
 from components.training.distributed import train_worker
 from components.tuning import trial
@@ -21,6 +24,9 @@ from tests.conftest import ROOT
 _KUBECTL = {"apply", "create", "get", "kustomize", "port-forward"}
 # Programs of others, whose arguments are theirs.
 _OTHERS = {"cat", "cd", "head", "nc", "printf", "sleep", "git"}
+
+# The schemas of what is sent.
+_REQUESTS = {"/v1/models/classifier:predict": "V1Request", "/v2/models/classifier/infer": "V2Request"}
 
 # Commands that parse their own options.
 _WORKERS = {"trial": trial.parser, "train-worker": train_worker.parser}
@@ -88,35 +94,62 @@ def variables() -> set[str]:
 
 
 @cache
+def page() -> dict[str, Any]:
+    """Return what the server says it takes and answers, for a model `classifier` of too many labels to be listed."""
+    return document("classifier", "0", ["a"] * 1000)
+
+
 def served_paths() -> set[str]:
-    """Return the paths that the server answers for a model `classifier`."""
-    return {*document("classifier", "0", ["a", "b"])["paths"], "/metrics", "/docs", "/openapi.json"}
+    """Return the paths that the server answers."""
+    return {*page()["paths"], "/docs", "/openapi.json"}
 
 
-def named(words: Sequence[str]) -> Any:
-    """Return the command that words such as `rollout status news` name.
+def faults(body: Any, schema: str) -> list[Any]:
+    """Return what a JSON body lacks to be of a schema of the page."""
+    whole = {"$ref": f"#/components/schemas/{schema}", "components": page()["components"]}
+    return list(Draft202012Validator(whole).iter_errors(body))
+
+
+@cache
+def code_of_the_project() -> str:
+    """Return the text of all files that may read a variable or define a name."""
+    files = [ROOT / "Makefile", *(ROOT / ".ci").iterdir()]
+    for folder in ("predictor", "components", "pipelines", "images", "manifests", "kustomize", ".github", "tests"):
+        files += [file for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".yaml", ".yml", ".Dockerfile")]
+    files = [file for file in files if not file.is_relative_to(ROOT / "tests/docs")]
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def check_name(name: str) -> None:
+    """Check that a name, such as a variable's, a parameter's or a metric's, or its end, stands in the code.
+
+    Raises:
+        Broken: it does not.
+    """
+    if not re.search(rf"{re.escape(name)}\b", code_of_the_project()):
+        raise Broken(f"nothing in the code is called {name}")
+
+
+def named(words: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return the command that words such as `rollout status news` name, and the words after its name.
 
     Raises:
         Broken: there is none, or it has no such option.
     """
-    command = cli()
-    for word in words:
-        if not getattr(command, "commands", None) or not re.fullmatch(r"[a-z][a-z-]+", word):
-            break
+    command, left = cli(), list(words)
+    while left and getattr(command, "commands", None) and re.fullmatch(r"[a-z][a-z-]+", left[0]):
+        word = left.pop(0)
         if word not in command.commands:
             raise Broken(f"pigeonhole has no command {word}")
         command = command.commands[word]
-    for word in words:
+    for word in left:
         if re.fullmatch(r"--[a-z][\w-]*(=.*)?", word) and word.partition("=")[0] not in options(command):
             raise Broken(f"pigeonhole {command.name} has no option {word}")
-    return command
+    return command, left
 
 
 def _pigeonhole(arguments: Sequence[str]) -> None:
-    named(arguments)
-    command, left = cli(), list(arguments)
-    while getattr(command, "commands", None) and left and not left[0].startswith("-"):
-        command = command.commands[left.pop(0)]
+    command, left = named(arguments)
     try:
         command.make_context(command.name, left)
     except typer.Exit:
@@ -147,20 +180,30 @@ def _kubectl(arguments: Sequence[str]) -> None:
 
 
 def _curl(arguments: Sequence[str]) -> None:
+    schema = ""
     for argument in arguments:
         if argument.startswith("localhost:"):
             path = re.sub(r"(/models/)[^/:]+", r"\1classifier", urlsplit(f"http://{argument}").path)
             if path not in served_paths():
                 raise Broken(f"the server has no {path}")
-    _bodies(arguments)
-
-
-def _bodies(arguments: Sequence[str]) -> None:
+            schema = _REQUESTS.get(path, "")
     for body in _values(arguments, "-d"):
         try:
-            json.loads(body)
+            asked = json.loads(body)
         except ValueError as error:
             raise Broken(f"{body} is no JSON: {error}") from error
+        # Values may be wrong on purpose, names may not.
+        for fault in faults(asked, schema) if schema else ():
+            if fault.validator == "required":
+                raise Broken(f"{body}: {fault.message}")
+
+
+def _grpcurl(arguments: Sequence[str]) -> None:
+    for body in _values(arguments, "-d"):
+        try:
+            json_format.Parse(body, ModelInferRequest())
+        except json_format.ParseError as error:
+            raise Broken(f"{body} is no ModelInferRequest: {error}") from error
 
 
 def _torchrun(arguments: Sequence[str]) -> None:
@@ -204,7 +247,7 @@ def _values(arguments: Sequence[str], option: str) -> list[str]:
 
 
 _CHECKS: dict[str, Callable[[Sequence[str]], None]] = {
-    "curl": _curl, "docker": _docker, "export": _export, "grpcurl": _bodies, "kubectl": _kubectl,
+    "curl": _curl, "docker": _docker, "export": _export, "grpcurl": _grpcurl, "kubectl": _kubectl,
     "kustomize": _kustomize, "make": _make, "pigeonhole": _pigeonhole, "pip": _pip, "python": _python,
     "torchrun": _torchrun,
 }  # fmt: skip

@@ -5,21 +5,27 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components import STEPS_IMAGE
+from predictor import metric_names
 from tests.conftest import ROOT
-from tests.docs.checks import Broken, check, check_path, cli, named, options
+from tests.docs.checks import Broken, check, check_name, check_path, cli, faults, named, options, served_paths
 from tests.docs.pages import PAGES, Block, anchors_of, blocks, code_in, links_in, prose
 from tests.docs.shell import commands, heredocs
 
 _PARSERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "yaml": yaml.safe_load, "python": ast.parse}
 # Options of other programs that sentences mention.
 _OTHERS_OPTIONS = {"--force-conflicts", "--no-python"}
+# Names of other programs; prometheus_client gives a metric with information its ending.
+_OTHERS_NAMES = {"PIP_FIND_LINKS", "authservice_session", "model_info"}
+# A variable's, a parameter's or a metric's.
+_NAME = re.compile(r"(\w*[A-Za-z]_\w*[A-Za-z]|[A-Z]{3,})(=.*)?")
+_MODULE = re.compile(r"(predictor|components|pipelines)(\.\w+)+")
 _page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -39,7 +45,13 @@ def test_a_shell_block_works(block: Block) -> None:
 
 @pytest.mark.parametrize("block", blocks(*_PARSERS), ids=str)
 def test_a_block_of_another_language_parses(block: Block) -> None:
-    _PARSERS[block.language](block.text)
+    parsed = _PARSERS[block.language](block.text)
+    if block.language == "json":
+        assert any(not faults(parsed, answer) for answer in ("V1Answer", "V2Answer", "Error"))
+    if block.language == "python":
+        for node in ast.walk(parsed):
+            if isinstance(node, ast.ImportFrom):
+                assert {alias.name for alias in node.names} <= set(vars(import_module(str(node.module))))
 
 
 @_page
@@ -57,8 +69,33 @@ def test_code_in_sentences_names_what_exists(page: Path) -> None:
             check(commands(code)[0])
         elif re.fullmatch(r"--[a-z][\w-]+", words[0]):
             assert words[0] in options(cli()) | _OTHERS_OPTIONS, code
+        elif re.match(r"/v\d", code):
+            assert code in served_paths(), code
+        elif _MODULE.fullmatch(code):
+            check(["python", "-m", code])
+        elif (name := _NAME.fullmatch(words[0])) and name[1] not in _OTHERS_NAMES:
+            check_name(name[1])
         elif len(words) == 1:
             check_path(code)
+
+
+def test_the_table_of_metrics_is_complete() -> None:
+    table = (ROOT / "docs/serving.md").read_text().partition("\n## Metrics\n")[2]
+    listed = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE)))
+    prefix = "text_classifier_"
+    names = {name for name in vars(metric_names).values() if isinstance(name, str) and name.startswith(prefix)}
+    assert {f"{prefix}{name}".removesuffix("_info") for name in listed} == names
+
+
+@pytest.mark.parametrize(("page", "command"), [("serving", ["serve"]), ("rollout", ["rollout", "start"])])
+def test_defaults_in_tables_are_the_commands(page: str, command: list[str]) -> None:
+    defaults = {name: parameter.default for parameter in named(command)[0].params for name in parameter.opts}
+    rows = re.findall(r"^\| (`--.*?) \| (.*?) \|", (ROOT / f"docs/{page}.md").read_text(), re.MULTILINE)
+    assert rows
+    for options_, cell in rows:
+        numbers = [int(number.replace(",", "")) for number in re.findall(r"\d+(?:,\d{3})*", cell)]
+        unit = 2**20 if "MiB" in cell else 1
+        assert [defaults[name] for name in re.findall(r"`(--[\w-]+)`", options_)] == [n * unit for n in numbers], cell
 
 
 @_page
@@ -79,13 +116,6 @@ def test_the_readme_is_short() -> None:
     assert 150 <= len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
-def test_images_have_this_releases_version() -> None:
-    version = STEPS_IMAGE.rpartition(":")[2]
-    for page in PAGES:
-        found = re.findall(r"pigeonhole/(?:predictor|steps-python):([\w.]+)", page.read_text())
-        assert set(found) <= {version}, page
-
-
 @_page
 def test_the_documents_speak_of_the_project_alone(page: Path) -> None:
     assert not re.search(r"/(?:work|tmp|home|root)/", prose(page).replace("--tmpfs /tmp", "")), page
@@ -99,7 +129,9 @@ def test_the_documents_speak_of_the_project_alone(page: Path) -> None:
         "kubectl apply -k kustomize/overlays/none", "kubectl pigeonhole pause news", "python examples/none.py",
         "python -m pipelines.none", "curl localhost:8080/v3/models", "curl localhost:8080/v2 -d '{\"inputs\": [}'",
         "pip install -e '.[none]'", "export PIGEONHOLE_NONE=1", "docker build -f images/none.Dockerfile .",
-        "torchrun -m components.training.none", "cat a.txt | pigeonhole label", "echo $(pigeonhole label)",
+        "torchrun -m components.training.none", "curl localhost:8080/v1/models/m:predict -d '{\"texts\": []}'",
+        "grpcurl -d '{\"texts\": []}' localhost:8081 inference.GRPCInferenceService/ModelInfer",
+        "cat a.txt | pigeonhole label", "echo $(pigeonhole label)",
     ],
 )  # fmt: skip
 def test_a_broken_command_is_found(line: str) -> None:

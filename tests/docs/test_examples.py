@@ -1,12 +1,8 @@
 """The examples work: the client against a server, the task's rows and service, the overlay."""
 
-import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,48 +14,22 @@ from tests.conftest import ROOT
 from tests.docs.pages import blocks
 from tests.docs.shell import heredocs
 from tests.fakes.kserve import Object, workloads
+from tests.fakes.predictor import Fake, serving
 from tests.pod_security import violations
 
 EXAMPLES = ROOT / "examples"
 
 
-class _Answering(BaseHTTPRequestHandler):
-    """Speaks V2 REST and calls every text a question."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        count = len(asked["inputs"][0]["data"])
-        outputs = [
-            {"name": "label", "datatype": "BYTES", "shape": [count], "data": ["question"] * count},
-            {"name": "confidence", "datatype": "FP32", "shape": [count], "data": [0.5] * count},
-        ]
-        body = json.dumps({"model_name": "classifier", "model_version": "0123456789ab", "outputs": outputs}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Answering) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
-
-
-def test_the_client_labels_each_line(server: str) -> None:
-    texts = [f"text {number}" for number in range(70)]  # more than one batch
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "client.py", server], input="\n".join(texts), capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
+def test_the_client_labels_each_line() -> None:
+    fake, texts = Fake(), [f"text {number}" for number in range(70)]  # more than one batch
+    with serving(fake) as url:
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "client.py", url], input="\n".join(texts), capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"question\t0.500\t{text}" for text in texts]
+    assert done.stdout.splitlines() == [f"{text.upper()}\t0.500\t{text}" for text in texts]
+    assert len(fake.asked) > 1 and set(fake.paths) == {"/v2/models/classifier/infer"}
 
 
 def test_the_tasks_rows_can_be_trained_on() -> None:
@@ -82,6 +52,8 @@ def test_the_overlay_adds_the_task_to_ours() -> None:
     del ours["topologySpreadConstraints"]
     ours["model"] = {**ours["model"], "storageUri": example["model"]["storageUri"]}
     assert example == ours
+    for label in ("app.kubernetes.io/component", "app.kubernetes.io/part-of"):  # policies and metrics go by them
+        assert len({workload.service["metadata"]["labels"][label] for workload in made.values()}) == 1
 
 
 def test_the_overlay_in_the_documents_renders(tmp_path: Path) -> None:
