@@ -70,7 +70,7 @@ def upload(folder: Path, uri: str, last: str) -> None:
             files.makedirs(target.rpartition("/")[0], exist_ok=True)
             files.put_file(str(file), target)
         # Beside the folder: a leftover of a killed process must not look like a part of the folder.
-        with _whole(files, f"{base}/{last}", aside=f"{base}.{last}.new") as aside:
+        with _whole(files, f"{base}/{last}", beside=f"{base}.{last}") as aside:
             files.put_file(str(folder / last), aside)
 
 
@@ -121,7 +121,7 @@ def write_text(uri: str, text: str) -> None:
     with _explained(uri, "written"):
         files, path = fsspec.core.url_to_fs(uri)
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        with _whole(files, path, aside=f"{path}.new") as aside:
+        with _whole(files, path, beside=path) as aside:
             files.pipe_file(aside, text.encode())
 
 
@@ -133,7 +133,7 @@ def check_writable(place: str) -> None:
     """
     with _explained(place, "written"):
         files, base = fsspec.core.url_to_fs(place)
-        probe = f"{base.rstrip('/')}/.writable"
+        probe = f"{base.rstrip('/')}/.writable-{os.urandom(4).hex()}"  # another run may check the same place now
         files.makedirs(base, exist_ok=True)
         files.pipe_file(probe, b"yes")
         files.rm_file(probe)
@@ -148,11 +148,13 @@ def remove(uri: str) -> None:
 
 
 @contextmanager
-def _whole(files: Any, path: str, aside: str) -> Iterator[str]:
+def _whole(files: Any, path: str, beside: str) -> Iterator[str]:
     """Yield a name to write to; at the end the file is moved to the path, unless there was an error.
 
-    Without this, fsspec would publish an incomplete file when an error or a signal closes it.
+    Without this, fsspec would publish an incomplete file when an error or a signal closes it. The name begins with
+    `beside` and is this call's own, so that several writers of one path do not disturb each other.
     """
+    aside = f"{beside}.{os.urandom(4).hex()}.new"
     try:
         yield aside
         if isinstance(files, LocalFileSystem):

@@ -51,7 +51,9 @@ def check(plan: Plan) -> None:
     Recipe(epochs=1).with_hyperparameters({name: str(value) for name, value in plan.hyperparameters.items()})
     if not is_on_hub(plan.backbone):  # the step that trains downloads it
         resolve_backbone(plan.backbone)
-    if plan.num_nodes < 1 or (plan.num_nodes > 1 and not is_remote(plan.checkpoint_root)):
+    if plan.num_nodes < 1:
+        raise InputError(f"num_nodes is {plan.num_nodes}: give the number of machines, at least 1")
+    if plan.num_nodes > 1 and not is_remote(plan.checkpoint_root):
         raise InputError(
             f"num_nodes is {plan.num_nodes}, but checkpoint_root '{plan.checkpoint_root}' is no place that machines "
             "share: give a URI such as s3://bucket/checkpoints, or train with num_nodes 1"

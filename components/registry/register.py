@@ -69,7 +69,9 @@ def _store_local(bundle: Bundle, target: Path) -> None:
         with suppress(InputError):
             if Bundle.open(target).digest == bundle.digest:
                 return  # another run stored the same bundle meanwhile
-        raise InputError(f"{target} cannot be written ({error.strerror}): make room there, or look at it") from error
+        # copytree gathers what it could not copy, each with the source, the target and the reason.
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+        raise InputError(f"{target} cannot be written ({reason}): make room there, or look at it") from error
 
 
 def register(step: StepRun, bundle_path: Path, report: Path, passed: bool, root: str, name: str) -> Registered:

@@ -5,6 +5,7 @@ Every write is conditional on what was read, so several processes may run the lo
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from components.platform.kubernetes import Cluster
@@ -14,7 +15,7 @@ from components.rollout.inference_service import Conflict, Service, patch, read
 from components.rollout.observer import Evidence, observe, workloads_of
 from components.rollout.record import Record, load, save
 from components.rollout.state import ModelVersion, Phase, Rollout, Settings
-from components.rollout.transitions import next_state
+from components.rollout.transitions import next_state, rolling_back
 from components.rollout.versions import check_bundle, predictor_name, version_at
 from components.rollout.workloads import check_gateway, deployment_name, why_not_ready, workload
 from predictor.errors import InputError, Unavailable
@@ -125,8 +126,8 @@ def begin(
         ) from error
     try:
         return reconcile(cluster, name)
-    except InputError as error:  # nothing was changed but the record
-        _record_failed_start(cluster, name, clock, str(error))
+    except InputError as error:
+        _undo_failed_start(cluster, name, clock, str(error))
         raise
 
 
@@ -191,7 +192,10 @@ def step(
     if following == rollout:
         return rollout
     if rollout.phase is Phase.PREPARING and following.phase is Phase.ROLLING_BACK and service.standard:
-        cause = why_not_ready(cluster, service, rollout.predictor_name)
+        try:
+            cause = why_not_ready(cluster, service, rollout.predictor_name)
+        except InputError as error:  # what may not be looked at is no reason to leave the canary there
+            cause = str(error)
         following = replace(following, reasons=(*following.reasons, *([cause] if cause else [])))
     try:
         save(cluster, service, record.with_rollout(following))
@@ -223,11 +227,15 @@ def run_to_end(
         clock.sleep(_POLL_SECONDS)
 
 
-def _record_failed_start(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
+def _undo_failed_start(cluster: Cluster, name: str, clock: Clock, reason: str) -> None:
+    """End a rollout that the cluster refused. A KServe that drops the canary has raised the replicas all the same."""
     service, record = read(cluster, name), load(cluster, name)
     if record.active:
-        ended = replace(record.active, phase=Phase.ROLLED_BACK, since=clock.now(), reasons=(reason,))
-        save(cluster, service, record.with_rollout(ended))
+        undone = rolling_back(record.active, clock.now(), reason)
+        with suppress(Conflict):  # another process goes on with it
+            record = save(cluster, service, record.with_rollout(undone))
+            reconcile(cluster, name)
+            save(cluster, service, record.with_rollout(replace(undone, phase=Phase.ROLLED_BACK)))
 
 
 def why_busy(name: str, rollout: Rollout) -> str:

@@ -81,11 +81,18 @@ def abort(cluster: Cluster, name: str, owner: str, clock: Clock = CLOCK) -> Roll
         The last state of the run's rollout. None where the service's last rollout is not the run's; it is left alone.
     """
     record = load(cluster, name)
-    if record.rollout is None or record.rollout.owner != owner:
+    rollout = record.rollout
+    if rollout is None or rollout.owner != owner:
         return None
-    if record.active and record.active.phase is not Phase.PROMOTING:
-        return roll_back(cluster, name, clock=clock)
-    return run_to_end(cluster, name, None, clock, RolloutRef(owner)) if record.active else record.rollout
+    if rollout.ended:
+        return rollout
+    if rollout.phase not in (Phase.PROMOTING, *_UNDOING):
+        decided = rolling_back(rollout, clock.now(), BY_HAND)
+        try:
+            save(cluster, read(cluster, name), record.with_rollout(decided))
+        except Conflict:  # a judge that has not ended yet took a step, which may be the promotion
+            return abort(cluster, name, owner, clock)
+    return run_to_end(cluster, name, None, clock, RolloutRef(owner))
 
 
 def _earlier_version(record: Record, service: Service, to: str) -> ModelVersion:

@@ -10,7 +10,7 @@ from components.platform.kubernetes import REQUEST_SECONDS, Cluster
 from components.rollout.inference_service import Service, explained
 from components.rollout.judging.evidence import Pod, Pods
 from components.rollout.state import Rollout
-from components.rollout.workloads import deployment_name
+from components.rollout.workloads import pod_selector
 
 _CONTAINER = "kserve-container"
 """The server's container; a sidecar's restarts are not the bundle's fault."""
@@ -45,9 +45,8 @@ def _selectors(service: Service, rollout: Rollout) -> tuple[str, str]:
     if not service.standard:
         revisions = (rollout.stable_revision, rollout.canary_revision)
         return f"serving.knative.dev/revision={revisions[0]}", f"serving.knative.dev/revision={revisions[1]}"
-    predictors = (str(service.predictor.get("name") or ""), rollout.predictor_name)
-    stable, canary = (f"app=isvc.{deployment_name(service.name, predictor)}" for predictor in predictors)
-    return stable, canary
+    stable = str(service.predictor.get("name") or "")
+    return pod_selector(service.name, stable), pod_selector(service.name, rollout.predictor_name)
 
 
 def _pod(pod: Mapping[str, Any], since: float, silent_since: float) -> Pod:

@@ -70,15 +70,22 @@ class Settings:
         """Make settings of a pipeline's parameter, in which 3 may be 3.0.
 
         Raises:
-            InputError: there is no such setting, a count is not whole, or the settings contradict each other.
+            InputError: there is no such setting, a value is no number or a count not whole, or the settings contradict
+                each other.
         """
         kinds = {setting.name: int if setting.type is int else float for setting in fields(cls)}
+        numbers = {}
         for name, value in values.items():
             if name not in kinds:
                 raise InputError(f"there is no rollout setting {name}: name some of {', '.join(kinds)}")
-            if kinds[name] is int and value != int(value):
-                raise InputError(f"the rollout setting {name} is {value:g}: give a whole number")
-        return cls(**{name: kinds[name](value) for name, value in values.items()})  # type: ignore[arg-type]
+            try:
+                number = float(value)  # KFP takes any JSON, such as text
+            except (TypeError, ValueError):
+                raise InputError(f"the rollout setting {name} is {value!r}: give a number") from None
+            if kinds[name] is int and not number.is_integer():
+                raise InputError(f"the rollout setting {name} is {number:g}: give a whole number")
+            numbers[name] = kinds[name](number)
+        return cls(**numbers)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         if not (0 < self.step_weight <= self.max_weight <= 100):

@@ -47,6 +47,11 @@ def deployment_name(service: str, predictor: str) -> str:
     return f"{service}-{predictor}-predictor" if predictor else f"{service}-predictor"
 
 
+def pod_selector(service: str, predictor: str) -> str:
+    """Return the label selector of the pods of a predictor's Deployment."""
+    return f"app=isvc.{deployment_name(service, predictor)}"
+
+
 def read_workloads(cluster: Cluster, service: Service, stable: str, canary: str) -> Workloads:
     """Read the Deployments and traffic of a Standard service.
 
@@ -96,10 +101,9 @@ def check_gateway(cluster: Cluster, service: Service) -> None:
 
 def why_not_ready(cluster: Cluster, service: Service, predictor: str) -> str:
     """Return why a Standard predictor's pods do not run, from their status; empty where it does not say."""
-    label = f"app=isvc.{deployment_name(service.name, predictor)}"
     with explained(cluster, f"pods of {service.name}", "pods"):
         pods = client.CoreV1Api(cluster.api.api_client).list_namespaced_pod(
-            cluster.namespace, label_selector=label, _request_timeout=REQUEST_SECONDS
+            cluster.namespace, label_selector=pod_selector(service.name, predictor), _request_timeout=REQUEST_SECONDS
         )
     for pod in pods.items:
         for container in (*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])):

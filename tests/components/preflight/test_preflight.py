@@ -18,6 +18,7 @@ from predictor.errors import InputError
         ({"max_length": 4}, "max_length is 4: give a number of tokens from 8 to 512"),
         ({"hyperparameters": {"epochs": 0}}, "hyper-parameter epochs is 0"),
         ({"backbone": "/none"}, "--backbone /none is not a folder"),
+        ({"num_nodes": 0, "checkpoint_root": "s3://b/c"}, "num_nodes is 0: give the number of machines, at least 1"),
         ({"num_nodes": 2, "checkpoint_root": "/somewhere"}, "'/somewhere' is no place that machines share"),
         ({"experiment": "kind: Job"}, "experiment"),
         ({"service": "News_1", "prometheus": "http://p"}, "service 'News_1' is no name of an InferenceService"),

@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +91,16 @@ def test_a_place_for_bundles_that_cannot_be_written_is_one_sentence(bundle: Path
         store(Bundle.open(bundle), str(tmp_path / "bundles"))
     with pytest.raises(InputError, match=r"gcs://models cannot be reached \(ImportError"):
         store(Bundle.open(bundle), "gcs://models")
+
+
+def test_a_full_disk_is_told(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(InputError, match=r"cannot be written \(.*No space left on device\): make room there"):
+        store(Bundle.open(bundle), str(tmp_path / "bundles"))
+    assert list((tmp_path / "bundles").iterdir()) == []
 
 
 def test_two_first_registrations_make_one_model_of_two_versions(

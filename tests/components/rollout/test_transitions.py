@@ -65,6 +65,17 @@ def test_settings_that_make_no_rollout_are_refused(bad: dict[str, float]) -> Non
         Settings(**bad)  # type: ignore[arg-type]
 
 
+def test_settings_of_a_pipeline_are_numbers_however_they_are_written() -> None:
+    values: dict[str, Any] = {"step_weight": "20", "interval": "60", "threshold": 2.0}
+    assert Settings.named(values) == Settings(interval=60, step_weight=20, threshold=2)
+    for value in ("some", None, [1]):
+        with pytest.raises(InputError, match=r"the rollout setting interval is .*: give a number"):
+            Settings.named({"interval": value})  # type: ignore[dict-item]
+    for count in (1.5, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"the rollout setting threshold is .*: give a whole number"):
+            Settings.named({"threshold": count})
+
+
 def test_a_version_is_named_by_its_address_and_checked_by_what_lies_there(tmp_path: Path) -> None:
     content = b'{"schema_version": 1}'
     name = hashlib.sha256(content).hexdigest()[:12]

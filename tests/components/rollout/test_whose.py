@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from components.platform.kubernetes import Cluster
+from components.rollout import endings
 from components.rollout.controller import RolloutRef, run_to_end, start, step
 from components.rollout.endings import abort, roll_back
 from components.rollout.observer import Evidence
-from components.rollout.record import load
+from components.rollout.record import load, save
 from components.rollout.state import Phase, Rollout
 from predictor.errors import InputError
-from tests.cluster.replay import SETTINGS, A, B, C, Replay, Time, evidence
+from tests.cluster.replay import SETTINGS, A, B, C, Mortal, Replay, Time, evidence
 from tests.components.rollout.replayed import Watched, merge, replicas, whole
 from tests.components.rollout.traffic import STABLE, Behaviour
 from tests.fakes.kserve_on_cluster import NAME, uri
@@ -168,3 +170,63 @@ def test_a_refusal_is_told_in_the_words_of_who_refuses(
     assert told in str(caught.value) and kserve.service() == before
     assert load(kserve.cluster, NAME).active is None
     assert ("role" in str(caught.value)) == ("cannot" in said)
+
+
+def test_a_kserve_that_knows_no_canaries_is_left_as_it_was(kserve: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    kserve.install(A, replicas=2, maxReplicas=8)
+    before, done = kserve.service()["spec"], MemoryClient._done
+
+    def older(self: MemoryClient, method: str, path: str, query: Any, body: Any) -> Any:
+        if method == "PATCH" and path.endswith("/inferenceservices/news"):
+            body["spec"].pop("canary", None)
+        return done(self, method, path, query, body)
+
+    monkeypatch.setattr(MemoryClient, "_done", older)
+    with pytest.raises(InputError, match=r"dropped spec\.canary .* its KServe is older than 0\.21"):
+        start(kserve.cluster, NAME, uri(B), SETTINGS)
+    record = load(kserve.cluster, NAME)
+    assert record.active is None and "older than 0.21" in record.history[-1].reasons[0]
+    assert kserve.service()["spec"] == before
+
+
+class WithoutPods(Mortal):
+    """A connection whose account may not list pods."""
+
+    def call_api(self, resource_path, method, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if resource_path.endswith("/pods"):
+            error = client.exceptions.ApiException(status=403)
+            error.body = json.dumps({"message": 'pods is forbidden: User "system:serviceaccount:a" cannot list'})
+            raise error
+        return super().call_api(resource_path, method, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+def test_a_canary_goes_back_where_its_pods_may_not_be_looked_at(kserve: Watched) -> None:
+    kserve.install(A)
+    kserve.broken.add(B)
+    connection = WithoutPods(kserve.cluster.api.api_client, left=10**6)
+    time, own = Time(kserve), Cluster(client.CustomObjectsApi(connection), kserve.cluster.namespace)
+    start(own, NAME, uri(B), SETTINGS, time.clock)
+    end = run_to_end(own, NAME, evidence(), time.clock)
+    assert end.phase is Phase.ROLLED_BACK and "not ready after 60 s" in end.reasons[0]
+    assert "let this account do that" in end.reasons[1]
+
+
+def test_a_promotion_that_is_decided_just_before_the_end_of_a_run_stays(
+    kserve: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kserve.install(A)
+    time, cluster = Time(kserve), kserve.cluster
+    start(cluster, NAME, uri(B), SETTINGS, time.clock, owner="run-1")
+    while step(cluster, NAME, evidence(), time.clock).phase is not Phase.FILLING:
+        time.sleep(5)
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        while step(cluster, NAME, evidence(), time.clock).phase is not Phase.PROMOTING:  # by a judge that still runs
+            time.sleep(5)
+        return save(*arguments)
+
+    monkeypatch.setattr(endings, "save", late)
+    ended = abort(cluster, NAME, "run-1", time.clock)
+    assert ended and (ended.phase, ended.canary.name) == (Phase.PROMOTED, B)
+    assert kserve.service()["spec"]["predictor"]["model"]["storageUri"] == uri(B)
