@@ -12,7 +12,7 @@ export IMAGE_PREFIX ?= pigeonhole
 export TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve bench-bounds lint format mlflow clean test-images images manifests test-cluster bench-judge
+.PHONY: help setup demo test test-slow bench-train bench-few-shot bench-serve bench-serve-soak bench-serve-curve bench-cascade bench-bounds lint format mlflow clean test-images images manifests test-cluster bench-judge
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,10 @@ BENCH_SERVE = $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE)) 
 
 bench-serve: $(STAMP) ## time serving against other servers: make bench-serve DATA=path/to/folder BUNDLE=path/to/bundle
 	@$(BIN)/python -m tests.benchmarks.serve $(BENCH_SERVE) $(and $(ROUNDS),--rounds $(ROUNDS)) \
-		$(and $(PEERS),--peers $(PEERS)) $(and $(URL),--url $(URL))
+		$(and $(PEERS),--peers $(PEERS)) $(and $(URL),--url $(URL)) $(and $(CASCADE),--cascade $(CASCADE))
+
+bench-cascade: $(STAMP) ## accuracy and speed of a bundle with and without its cascade: make bench-cascade DATA=... BUNDLE=...
+	@$(BIN)/python -m tests.benchmarks.cascade $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))
 
 bench-serve-soak: $(STAMP) ## serve for ten minutes at 80% of the maximum throughput: make bench-serve-soak MINUTES=10
 	@$(BIN)/python -m tests.benchmarks.serve_soak $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE)) \

@@ -105,7 +105,7 @@ def training(
     ).set_display_name("Fine-tune").outputs  # fmt: skip
     exported = export(
         dataset=dataset, checkpoint=tuned["checkpoint"], baseline_accuracy=baseline["Output"], task=name,
-        pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri,
+        profile=profile, seed=seed, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri,
     ).set_display_name("Export").outputs  # fmt: skip
 
     evaluated = evaluate(

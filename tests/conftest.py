@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import settings
+
+# No test asserts on a clock.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -130,7 +135,37 @@ def bundle(checkpoint: Path, dataset, tmp_path_factory: pytest.TempPathFactory) 
     work = tmp_path_factory.mktemp("bundle")
     train_baseline(dataset, work / "baseline", 0, 7)
     result, answers = load_baseline(work / "baseline")
-    export(checkpoint, dataset, result.test_accuracy, "toy", work / "draft")
+    export(checkpoint, dataset, dataset.train, result.test_accuracy, "toy", work / "draft")
     evaluation = evaluate(work / "draft", dataset, result, answers)
     finish_bundle(work / "draft", evaluation, dataset, work / "finished")
     return work / "finished"
+
+
+@pytest.fixture(scope="session")
+def cascade_bundle(bundle: Path, dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
+    """The bundle with a linear model that is sure enough of about half of the test rows.
+
+    The toy data has too few rows for `export` to set a threshold.
+    """
+    import shutil
+
+    import numpy as np
+
+    from components.training.export.cascade import train_stage
+    from predictor.model.bundle import Bundle, CascadeSpec, seal
+    from predictor.model.calibration import softmax
+    from predictor.model.text import Encoder
+
+    folder = tmp_path_factory.mktemp("cascade") / "bundle"
+    shutil.copytree(bundle, folder)
+    spec = Bundle.open(folder).spec
+    encoder = Encoder(folder, spec.max_length, spec.cleaning)
+    stage = train_stage(encoder.clean(dataset.train.texts), np.array(dataset.train.label_ids(spec.labels)), 3)
+    stage.save(folder)
+    threshold = float(np.median(softmax(stage(encoder.clean(dataset.test.texts)), 1.0).max(axis=1)))
+    cascade = CascadeSpec(
+        unit=stage.unit, temperature=1.0, threshold=threshold, rows=60, share=0.5, accuracy=1.0,
+        accuracy_transformer=1.0, accuracy_linear=1.0, most_loss=0.04, calibration_error=0.0, reference=spec.reference,
+    )  # fmt: skip
+    seal(folder, spec.model_copy(update={"cascade": cascade, "cascade_reason": "a cascade of a test"}))
+    return folder

@@ -78,7 +78,7 @@ has {spec.baseline_accuracy:.2%}.
 {table}
 {gap}
 Precision served: {spec.precision_reason}. Temperature {spec.temperature:g}{more}.
-
+{_cascade(spec)}
 ## Use
 
 `pigeonhole serve FOLDER` serves it over the KServe protocols. Plain `transformers` reads it too:
@@ -99,6 +99,17 @@ It knows only the classes above and the kind of text it was trained on ({split_r
 test rows. Look at the classes' recall before you let it decide anything about people.
 
 Made with {versions}.
+"""
+
+
+def _cascade(spec: ServingSpec) -> str:
+    """Return a paragraph on the cascade, which plain `transformers` does not know; empty where there is none."""
+    if spec.cascade is None:
+        return ""
+    figures = ", ".join(f"{metric.title} {metric.shown(spec.metrics[metric.key])}" for metric in metrics.OF_CASCADES)
+    return f"""
+A cascade serves it: a linear model answers the texts that it is sure of, the transformer the others. On the test rows:
+{figures}. `pigeonhole serve --cascade off` leaves all texts to the transformer, as plain `transformers` does.
 """
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from components.data.dataset import Dataset
 from components.evaluation.card import model_card
 from components.evaluation.metrics import by_key
-from components.evaluation.scores import ClassScore, Evaluation, Mistake
+from components.evaluation.scores import CascadeScore, ClassScore, Evaluation, Mistake
 from components.platform.progress import Progress, say
 from components.training.baseline import Baseline
 from components.training.export.calibration import calibration_error
@@ -33,8 +33,9 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
     started = time.monotonic()
     answers, confidence = _answers(classifier, test.texts)
     seconds = time.monotonic() - started
-    classifier.close()
     right = answers == truth
+    cascade = _cascade_score(classifier, test.texts, truth, right)
+    classifier.close()
     other = np.array([baseline_answers[id_] == label for id_, label in zip(test.frame["id"], test.labels, strict=True)])
     numbers = range(len(classifier.labels))
     scores = precision_recall_fscore_support(truth, answers, labels=list(numbers), zero_division=0.0)
@@ -60,6 +61,7 @@ def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answer
         ],
         confusion=_pairs(truth, answers),
         mistakes=_mistakes(test.texts, classifier.labels, truth, answers, confidence),
+        cascade=cascade,
     )
     say(
         f"test accuracy {result.accuracy:.2%} (95% interval {result.accuracy_low:.1%} to {result.accuracy_high:.1%}), "
@@ -82,6 +84,31 @@ def _answers(classifier: Classifier, texts: list[str]) -> tuple[NDArray[np.int64
         answers.append(rows.argmax(axis=1))
         confidence.append(rows.max(axis=1))
     return np.concatenate(answers), np.concatenate(confidence)
+
+
+def _cascade_score(
+    classifier: Classifier, texts: list[str], truth: NDArray[np.int64], right: NDArray[np.bool_]
+) -> CascadeScore | None:
+    """Ask the transformer for the texts that the linear model of a cascade answered."""
+    if classifier.cascade is None:
+        return None
+    portion = max(BATCH, _PROBABILITIES // len(classifier.labels))
+    cleaned = classifier.encoder.clean(texts)
+    exits = np.concatenate(
+        [classifier.cascade(cleaned[start : start + portion])[1] for start in range(0, len(cleaned), portion)]
+    )
+    alone = right.copy()
+    if exits.any():
+        transformer = Classifier(classifier.bundle.path, cascade=False)
+        answers, _ = _answers(transformer, [text for text, gone in zip(texts, exits, strict=True) if gone])
+        transformer.close()
+        alone[exits] = answers == truth[exits]
+    return CascadeScore(
+        share=float(exits.mean()),
+        transformer_accuracy=float(alone.mean()),
+        lost=int((alone & ~right).sum()),
+        won=int((right & ~alone).sum()),
+    )
 
 
 def finish_bundle(bundle: Path, evaluation: Evaluation, dataset: Dataset, out: Path) -> Bundle:

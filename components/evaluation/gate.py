@@ -38,6 +38,11 @@ def gate(evaluation: Evaluation, min_accuracy: float) -> GateDecision:
         f" (McNemar p = {p:.3f})",
         f"never answered: {listed(silent)}" if silent else "every class that has test rows is answered",
     ]
+    if cascade := evaluation.cascade:
+        reasons.append(
+            f"the cascade's linear model answers {cascade.share:.1%}; the transformer alone has "
+            f"{cascade.transformer_accuracy:.2%} (the cascade loses {cascade.lost} rows and wins {cascade.won})"
+        )
     if evaluation.unknown:
         reasons.append(f"without test rows, so that nothing is known of it: {listed(evaluation.unknown)}")
     return GateDecision(enough and not_worse and not silent, reasons)

@@ -43,11 +43,25 @@ METRICS = (
 )
 
 
+OF_CASCADES = (
+    Metric(
+        "transformer_accuracy", "accuracy of the transformer alone", attrgetter("cascade.transformer_accuracy"), True
+    ),
+    Metric("cascade_share", "share of texts that the linear model answers", attrgetter("cascade.share"), True),
+)
+"""What a bundle with a cascade has, too."""
+
+
+def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
+    """Return the metrics that an evaluation has."""
+    return METRICS + (OF_CASCADES if evaluation.cascade else ())
+
+
 def by_name(evaluation: Evaluation) -> dict[str, float]:
     """Return the metrics under their names in Kubeflow."""
-    return {metric.name: metric.value(evaluation) for metric in METRICS}
+    return {metric.name: metric.value(evaluation) for metric in metrics_of(evaluation)}
 
 
 def by_key(evaluation: Evaluation) -> dict[str, float]:
     """Return the metrics under their names in MLflow and in `serving.json`."""
-    return {metric.key: metric.value(evaluation) for metric in METRICS}
+    return {metric.key: metric.value(evaluation) for metric in metrics_of(evaluation)}

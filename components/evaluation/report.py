@@ -69,7 +69,7 @@ def _figures(evaluation: Evaluation) -> list[dict[str, str]]:
             "value": metric.shown(metric.value(evaluation)),
             "words": metric.title + (f" of {tested} classes" if metric.of_classes and evaluation.unknown else ""),
         }
-        for metric in metrics.METRICS
+        for metric in metrics.metrics_of(evaluation)
         if metric.name != "accuracy"
     ]
 

@@ -34,6 +34,20 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class CascadeScore:
+    """What the linear model of a cascade does on the test rows; shares are of 1."""
+
+    share: float
+    """Of the rows, those that it answers."""
+    transformer_accuracy: float
+    """Of the transformer alone, on all rows."""
+    lost: int
+    """Rows that the transformer alone has right and the cascade has not."""
+    won: int
+    """Rows that the cascade has right and the transformer alone has not."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The results of a bundle's test; accuracies and scores are shares of 1."""
 
@@ -58,6 +72,7 @@ class Evaluation:
     confusion: list[tuple[int, int, int]]
     """(true class, answer, rows) for each pair that occurs; the classes are positions in `labels`."""
     mistakes: list[Mistake]
+    cascade: CascadeScore | None = None
 
     @property
     def unknown(self) -> list[str]:
@@ -100,6 +115,7 @@ class Evaluation:
         raw["classes"] = [ClassScore(**row) for row in raw["classes"]]
         raw["confusion"] = [tuple(pair) for pair in raw["confusion"]]
         raw["mistakes"] = [Mistake(**row) for row in raw["mistakes"]]
+        raw["cascade"] = CascadeScore(**raw["cascade"]) if raw["cascade"] else None
         return cls(**raw)
 
 

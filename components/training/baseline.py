@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def train_baseline(dataset: Dataset, out: Path, max_rows: int, seed: int) -> Bas
     """
     train = dataset.train.sample(max_rows, seed)
     texts = _lowered(train.texts)
-    spaced = sum(map(len, texts)) / max(1, sum(text.count(" ") + 1 for text in texts)) <= _MAX_MEAN_WORD
+    spaced = writes_spaces(texts)
     features = _features(spaced)
     matrix = features.fit_transform(texts)
     splits = [features.transform(_lowered(split.texts)) for split in (dataset.validation, dataset.test)]
@@ -81,6 +82,11 @@ def load_baseline(folder: Path) -> tuple[Baseline, dict[str, str]]:
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder} holds no baseline ({error}): run the baseline step again") from error
     return result, dict(zip(predictions["id"], predictions["label"], strict=True))
+
+
+def writes_spaces(texts: Sequence[str]) -> bool:
+    """Whether texts, at least one, are of a language that writes spaces between words."""
+    return sum(map(len, texts)) / sum(text.count(" ") + 1 for text in texts) <= _MAX_MEAN_WORD
 
 
 def _features(spaced: bool) -> TfidfVectorizer:

@@ -127,9 +127,13 @@ def export(
     metrics: dsl.Output[dsl.Metrics],
     pipeline_run: str,
     task: str = "text-classification",
+    profile: str = "fast",
+    seed: int = 42,
     mlflow_tracking_uri: str = "",
 ) -> str:
     """Export to ONNX fp32 and int8, score both on the validation split, choose one and calibrate it.
+
+    A cascade is added where it is worth it: a linear model that answers the texts it is sure of.
 
     Args:
         dataset: the prepared data.
@@ -139,6 +143,8 @@ def export(
         metrics: accuracy of each precision, agreement with PyTorch, calibration.
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         task: the task's name.
+        profile: fast or full; rows that the model was not trained on help to set the cascade's threshold.
+        seed: which rows it was trained on.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
     Returns:
@@ -152,12 +158,14 @@ def export(
     from components.platform.termination import one_sentence
     from components.platform.tracking import tracked_step
     from components.training.export.export import export
+    from components.training.recipe import training_rows
 
     with one_sentence(), tracked_step("export", pipeline_run, mlflow_tracking_uri) as step:
         data = Dataset.load(Path(dataset.path))
-        bundle = export(Path(checkpoint.path), data, baseline_accuracy, task, Path(draft.path))
+        trained_on = data.train.sample(training_rows(profile), seed)
+        bundle = export(Path(checkpoint.path), data, trained_on, baseline_accuracy, task, Path(draft.path))
         mlflow.log_metrics(bundle.spec.metrics)
-        step.headline(tags={"precision": bundle.spec.precision})
+        step.headline(tags={"precision": bundle.spec.precision, "cascade": "yes" if bundle.spec.cascade else "no"})
     for name, value in bundle.spec.metrics.items():
         metrics.log_metric(name, value)
     draft.metadata.update(digest=bundle.digest, precision=bundle.spec.precision)

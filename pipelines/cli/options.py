@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,13 @@ FormatOption = Annotated[
         help="How the result is printed.  [default: table at a terminal, json in a pipe]",
     ),
 ]  # fmt: skip
+
+
+class Switch(StrEnum):
+    """Whether something is used."""
+
+    ON = "on"
+    OFF = "off"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import FormatOption
+from pipelines.cli.options import FormatOption, Switch
 from pipelines.cli.output import show
 from predictor.errors import InputError
 
@@ -29,6 +29,13 @@ def serve(
     precision: Annotated[
         str, typer.Option(envvar="PIGEONHOLE_PRECISION", help="int8, fp32 or torch.  [default: what the bundle chose]")
     ] = "",
+    cascade: Annotated[
+        Switch,
+        typer.Option(
+            envvar="PIGEONHOLE_CASCADE",
+            help="Whether the linear model of a bundle that has one answers the texts it is sure of.",
+        ),
+    ] = Switch.ON,
     queue_tokens: Annotated[
         int,
         typer.Option(
@@ -68,7 +75,7 @@ def serve(
     from predictor.serving.server import serve as start
 
     limits = Limits(queue_tokens, timeout, cache_entries, body_bytes)
-    start(bundle, model_name, http_port, grpc_port, limits, revision, precision)
+    start(bundle, model_name, http_port, grpc_port, limits, revision, precision, cascade is Switch.ON)
 
 
 def predict(

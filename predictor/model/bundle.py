@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from predictor.errors import InputError
 from predictor.files import whole
+from predictor.model.ngrams import Unit
 from predictor.model.reference import Reference
 from predictor.model.text import Cleaning
 
@@ -26,6 +27,35 @@ MODEL_FILES: dict[Precision, str] = {
     "fp32": "onnx/model.onnx",
     "torch": "model.safetensors",
 }
+
+
+class CascadeSpec(BaseModel):
+    """What `serving.json` says of the cascade.
+
+    Accuracies and shares are of 1, on rows that neither stage was trained on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: Unit
+    temperature: float = Field(gt=0)
+    threshold: float = Field(ge=0, le=1)
+    """The confidence from which on the linear model answers."""
+    rows: int
+    share: float
+    """Of the rows, those that the linear model answers."""
+    accuracy: float
+    """Of the two stages together."""
+    accuracy_transformer: float
+    """Of the transformer alone."""
+    accuracy_linear: float
+    """Of the linear model alone."""
+    most_loss: float
+    """The upper end of the one-sided 95% interval of what the cascade loses against the transformer alone."""
+    calibration_error: float
+    """Of the two stages together."""
+    reference: Reference
+    """How the two stages answered on the validation split; the tokens are those of the texts that were left."""
 
 
 class ServingSpec(BaseModel):
@@ -47,6 +77,9 @@ class ServingSpec(BaseModel):
     baseline_accuracy: float
     reference: Reference
     data_digest: str
+    cascade: CascadeSpec | None = None
+    """None where the transformer answers all texts."""
+    cascade_reason: str = ""
     versions: dict[str, str]
     files: dict[str, str]
 

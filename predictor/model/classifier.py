@@ -9,19 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.model.bundle import Bundle, Precision
+from predictor.model.calibration import softmax
+from predictor.model.cascade import Cascade
 from predictor.model.engine import Engine, Logits, load_engine
+from predictor.model.reference import Reference
 from predictor.model.text import Encoder
 
 # Texts in a model call: the fastest of 1 to 32 for int8 MiniLM on one core; more only add padding.
 BATCH = 8
-
-
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return calibrated probabilities, float32 of the same shape, each row summing to 1."""
-    scaled = logits / np.float32(temperature)
-    scaled = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    result: NDArray[np.float32] = scaled / scaled.sum(axis=-1, keepdims=True)
-    return result
 
 
 def run_sorted(
@@ -73,12 +68,13 @@ class Classifier:
     Args:
         path: the bundle's folder.
         precision: an engine other than the one the bundle chose.
+        cascade: whether the linear model of a bundle that has one may answer; else the transformer answers all texts.
 
     Raises:
         InputError: the folder is not a bundle that this release can read.
     """
 
-    def __init__(self, path: Path, precision: Precision | None = None) -> None:
+    def __init__(self, path: Path, precision: Precision | None = None, cascade: bool = True) -> None:
         self.bundle = Bundle.open(path)
         self.labels = self.bundle.spec.labels
         self.encoder = Encoder(path, self.bundle.spec.max_length, self.bundle.spec.cleaning)
@@ -88,12 +84,31 @@ class Classifier:
         self.about = "" if self.precision == "fp32" else self._engine.about
         """What computes, in words; empty where there is only one way."""
         self._pool = ThreadPoolExecutor(self._engine.lanes, thread_name_prefix="engine")
+        self.cascade = Cascade.load(path, self.bundle.spec) if cascade else None
+        """Answers some texts in the transformer's place."""
+
+    @property
+    def reference(self) -> Reference:
+        """How it answered on its validation split."""
+        return self.cascade.spec.reference if self.cascade else self.bundle.spec.reference
 
     def probabilities(self, texts: Sequence[str], done: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Return calibrated class probabilities, float32 of shape (texts, labels)."""
         if not texts:
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        logits = run_sorted(self._engine, self.encoder(texts), self._pool, done)
+        cleaned = self.encoder.clean(texts)
+        if self.cascade is None:
+            return self._transformed(cleaned, done)
+        rows, exits = self.cascade(cleaned)
+        finished = int(exits.sum())
+        if done:
+            done(finished)
+        if left := [text for text, gone in zip(cleaned, exits, strict=True) if not gone]:
+            rows[~exits] = self._transformed(left, lambda count: done(finished + count) if done else None)
+        return rows
+
+    def _transformed(self, cleaned: Sequence[str], done: Callable[[int], None] | None) -> NDArray[np.float32]:
+        logits = run_sorted(self._engine, self.encoder.encode(cleaned), self._pool, done)
         return softmax(logits, self.bundle.spec.temperature)
 
     def run(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:

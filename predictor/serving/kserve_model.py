@@ -51,26 +51,37 @@ class TextClassifier(Model):  # type: ignore[misc]
         limits: the bounds of the server.
         revision: label of the metrics; empty for the bundle's digest.
         precision: an engine other than the one the bundle chose.
+        cascade: whether the linear model of a bundle that has one answers.
 
     Raises:
         InputError: the folder is not a bundle that this release can read.
     """
 
     def __init__(
-        self, name: str, bundle: Path, limits: Limits, revision: str = "", precision: Precision | None = None
+        self,
+        name: str,
+        bundle: Path,
+        limits: Limits,
+        revision: str = "",
+        precision: Precision | None = None,
+        cascade: bool = True,
     ) -> None:
         super().__init__(name)
-        self.classifier = Classifier(bundle, precision)
+        self.classifier = Classifier(bundle, precision, cascade)
         found = self.classifier.bundle
         self.version = found.digest[:12]
-        edges = found.spec.reference.token_edges
+        edges = self.classifier.reference.token_edges
         self.metrics = Metrics(name, revision or self.version, found.spec.labels, edges)
         self.metrics.serves(found.digest, self.classifier.precision)
+        if self.classifier.cascade:
+            self.metrics.cascades(self.classifier.cascade.spec.share)
         self._labels = found.spec.labels
         self._scheduler = Scheduler(self.classifier, limits, self.metrics)
 
     def warm_up(self) -> None:
-        """Run a batch on every lane; the model is ready only after that."""
+        """Run a batch on every lane, and the first stage of a cascade; the model is ready only after that."""
+        if self.classifier.cascade:
+            self.classifier.cascade(_WARM_UP)
         for ids in self.classifier.encoder(_WARM_UP * self.classifier.lanes):
             self.classifier.run([ids])
         self.ready = True

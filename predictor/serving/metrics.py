@@ -18,6 +18,8 @@ _LABELS = (names.MODEL, names.REVISION)
 _LATENCY = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STAGE = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _POWERS = tuple(2.0**n for n in range(8))
+# The weight of a text in the share of exits halves with 700 further texts.
+_RECENT_TEXTS = 1000
 _PROTOCOLS = ("v1", "v2", "grpc")
 _CODES = (200, 400, 404, 408, 413, 415, 429, 499, 500, 503, 504)
 """Statuses of requests. Each series exists at 0 from the start: otherwise Prometheus would miss its first increase."""
@@ -90,6 +92,11 @@ class Metrics:
             Counter, names.CACHE_LOOKUPS, "Texts looked up among earlier answers, by result.", names.RESULT
         )
         self._hits, self._misses = (cache.labels(*self._who, result) for result in ("hit", "miss"))
+        answers = self._of(Counter, names.ANSWERS, "Texts that are not from the cache, by who answers.", names.STAGE)
+        self._linear, self._transformer = (
+            answers.labels(*self._who, stage) for stage in (names.LINEAR, names.TRANSFORMER)
+        )
+        self._exits: float | None = None
 
     def _of(self, kind: Any, name: str, text: str, *labels: str, **more: object) -> Any:
         return kind(name, text, (*_LABELS, *labels), registry=self._registry, **more)
@@ -98,6 +105,19 @@ class Metrics:
         """Publish which bundle is served, in which precision."""
         info = self._of(Info, names.MODEL_INFO, "The bundle's digest and the precision it is served in.")
         info.labels(*self._who).info({"bundle": digest, "precision": precision})
+
+    def cascades(self, share: float) -> None:
+        """Publish the share of validation rows that a cascade's first stage answers, and that of recent texts.
+
+        A share that moves away says that the traffic is no longer like the validation rows, without any label.
+        """
+        self._exits = share
+        reference = self._of(Gauge, names.CASCADE_REFERENCE, "Share of validation rows the linear model answers.")
+        reference.labels(*self._who).set(share)
+        recent = self._of(
+            Gauge, names.CASCADE_SHARE, "Share of recent texts, about a thousand, that the linear model answered."
+        )
+        recent.labels(*self._who).set_function(lambda: self._exits)
 
     def watch(self, texts: Callable[[], int], tokens: Callable[[], int]) -> None:
         """Publish the depth of the queue, which is read whenever the metrics are."""
@@ -114,13 +134,26 @@ class Metrics:
         if code < 400:
             self._latency.observe(seconds)
 
-    def prepared(self, seconds: float, hits: int, misses: int) -> None:
-        """Count the texts of a request that were cleaned, and those of them that had to be tokenised."""
+    def prepared(self, seconds: float, hits: int, exits: int, queued: int) -> None:
+        """Count the texts of a request that were cleaned.
+
+        Args:
+            seconds: how long that took, with tokenising.
+            hits: texts that the cache, or an equal text of the request, answered.
+            exits: texts that the first stage of a cascade answered.
+            queued: texts that the transformer has to answer.
+        """
         self._tokenise.observe(seconds)
         if hits:
             self._hits.inc(hits)
-        if misses:
-            self._misses.inc(misses)
+        if exits:
+            self._linear.inc(exits)
+        if queued:
+            self._transformer.inc(queued)
+        if fresh := exits + queued:
+            self._misses.inc(fresh)
+            if self._exits is not None:
+                self._exits += (exits / fresh - self._exits) * (1 - (1 - 1 / _RECENT_TEXTS) ** fresh)
 
     def ran(self, batch: Batch) -> None:
         """Count a batch."""

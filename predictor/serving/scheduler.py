@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from time import perf_counter
 from typing import Any
 
@@ -74,6 +75,7 @@ class Scheduler:
     def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
         self._classifier = classifier
         self._encoder = classifier.encoder
+        self._cascade = classifier.cascade
         self._limits = limits
         self._metrics = metrics
         self._cache = AnswerCache(classifier.bundle.digest, limits.cache_entries)
@@ -172,9 +174,12 @@ class Scheduler:
             self._preparing -= 1
 
     async def _answer_or_submit(self, call: Call, texts: Sequence[str], portion: int, do: RunStep) -> None:
-        """Clean the texts and answer them from the cache, or else tokenise and queue them; `do` runs each step."""
+        """Clean the texts and answer them from the cache or by the cascade's first stage, or else queue their tokens.
+
+        `do` runs each step.
+        """
         seconds = 0.0
-        tokens = 0
+        tokens = hits = exits = 0
         queued: list[tuple[int, Ids, bytes | None]] = []
         empty: list[int] = []
         first: dict[bytes, int] = {}
@@ -186,10 +191,18 @@ class Scheduler:
                     empty.append(place)
                 elif key is not None and first.setdefault(key, place) != place:
                     call.repeat(place, first[key])
+                    hits += 1
                 elif (row := self._cache.get(key)) is None:
                     unknown.append((place, cleaned, key))
                 else:
                     call.answer(place, row)
+                    hits += 1
+            if unknown and not empty and self._cascade:
+                rows, sure = await do(self._cascade, [cleaned for _, cleaned, _ in unknown])
+                for (place, _, _), row in zip(compress(unknown, sure), rows[sure], strict=True):
+                    call.answer(place, row)
+                unknown = list(compress(unknown, ~sure))
+                exits += int(sure.sum())
             if unknown and not empty:
                 ids = await do(self._encoder.encode, [cleaned for _, cleaned, _ in unknown])
                 queued += [(place, text, key) for (place, _, key), text in zip(unknown, ids, strict=True)]
@@ -198,7 +211,7 @@ class Scheduler:
             seconds += perf_counter() - started
         if empty:
             raise EmptyTexts(empty)
-        self._metrics.prepared(seconds, len(texts) - len(queued), len(queued))
+        self._metrics.prepared(seconds, hits, exits, len(queued))
         for start in range(0, len(queued), _SLICE):
             self.batcher.submit(call, queued[start : start + _SLICE])
             if len(queued) > _SLICE:

@@ -17,6 +17,7 @@ from predictor.model.bundle import Precision
 from predictor.serving.scheduler import Limits
 
 if TYPE_CHECKING:
+    from predictor.model.cascade import Cascade
     from predictor.serving.kserve_model import TextClassifier
 
 GRACE_SECONDS = 30
@@ -34,6 +35,7 @@ def serve(
     limits: Limits,
     revision: str = "",
     precision: str = "",
+    cascade: bool = True,
 ) -> None:
     """Serve a bundle until SIGTERM or SIGINT, then finish what was accepted and return.
 
@@ -48,6 +50,7 @@ def serve(
         limits: the bounds of the server.
         revision: label of the metrics; empty for the bundle's digest.
         precision: int8, fp32 or torch; empty for what the bundle chose.
+        cascade: whether the linear model of a bundle that has one answers.
 
     Raises:
         InputError: no bundle, an unknown precision, a model name that cannot be in a path, or a port in use.
@@ -70,13 +73,14 @@ def serve(
 
     # These would be a third of all series, and nothing reads them.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    model = TextClassifier(model_name, bundle, limits, revision, precision or None)  # type: ignore[arg-type]
+    model = TextClassifier(model_name, bundle, limits, revision, precision or None, cascade)  # type: ignore[arg-type]
     model.warm_up()
     server = _server(model, http_port, grpc_port, limits)
     classifier = model.classifier
     print(
         f"serving {model_name}: bundle {model.version}, {classifier.precision}"
-        f"{f' ({classifier.about})' if classifier.about else ''}, {len(classifier.labels)} labels; "
+        f"{f' ({classifier.about})' if classifier.about else ''}, {_about(classifier.cascade)}, "
+        f"{len(classifier.labels)} labels; "
         f"http :{http_port}, grpc :{grpc_port}",
         file=sys.stderr,
         flush=True,
@@ -109,6 +113,12 @@ def _import_kserve() -> None:
         import kserve.model_server  # noqa: F401
     finally:
         sys.argv = argv
+
+
+def _about(cascade: "Cascade | None") -> str:
+    if cascade is None:
+        return "no cascade"
+    return f"a cascade whose linear model answers from a confidence of {cascade.spec.threshold:.3f} on"
 
 
 def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Limits) -> Any:

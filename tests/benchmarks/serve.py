@@ -3,6 +3,7 @@
     make bench-serve                                        # a bundle of the sample, texts of the sample
     make bench-serve DATA=path/to/folder BUNDLE=path/to/bundle
     make bench-serve PEERS=mlserver,infinity ROUNDS=1 SECONDS=3
+    make bench-serve CASCADE=on BUNDLE=path/to/bundle       # with the cascade of the bundle
     make bench-serve URL=http://localhost:8080/v2/models/classifier/infer
 
 Each round starts each server afresh, one after the other, and puts it through the same phases: warm-up, 1 client,
@@ -92,9 +93,11 @@ def main() -> None:
     parser.add_argument("--bundle", default="", help="a bundle; empty: one is trained on the sample")
     parser.add_argument("--peers", default=",".join(PEERS), help="those to compare with, or none")
     parser.add_argument("--url", default="", help="a server that runs already: the address of V1, V2 or TEI")
+    parser.add_argument("--cascade", default="off", choices=["on", "off"], help="of our server")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of a phase")
     asked = parser.parse_args()
+    os.environ["PIGEONHOLE_CASCADE"] = asked.cascade  # our server reads it
     logging.getLogger("transformers").setLevel(logging.ERROR)
     texts = texts_of(asked.data)
     bundle = bundle_at(asked.bundle)
@@ -112,8 +115,8 @@ def main() -> None:
     rows += by_itself(rounds["ours"])
     rows.append(row("labels that change in mixed calls", f"of {len(texts.all):,}", changed, goal=0, at_most=True))
     rows.append(row("most any probability moves in mixed calls", "", moved, goal=0.01, at_most=True))
-    publish("serve", rows)
-    print(f"{ANSWERS}; {available_cpus()} cores for server, engine and client together")
+    publish("serve" if asked.cascade == "off" else "serve-cascade", rows)
+    print(f"{ANSWERS}, its cascade {asked.cascade}; {available_cpus()} cores for server, engine and client together")
     for name, reason in missing.items():
         print(f"not measured: {name}: {reason}")
 

@@ -5,6 +5,8 @@ import operator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.benchmarks.machine import cpu_here
+
 FOLDER = Path("bench")
 
 
@@ -36,7 +38,8 @@ def row(
 
 
 def publish(name: str, rows: list[Row]) -> None:
-    """Print the table and write `bench/NAME.json`."""
+    """Print the table under the name of the CPU, and write `bench/NAME.json`."""
+    cpu = cpu_here()
     cells = [("what", "ours", "peer", "", "value", "goal", "")]
     cells += [
         (
@@ -46,11 +49,12 @@ def publish(name: str, rows: list[Row]) -> None:
         for r in rows
     ]  # fmt: skip
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    print(cpu)
     for line in cells:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     FOLDER.mkdir(exist_ok=True)
     file = FOLDER / f"{name}.json"
-    file.write_text(json.dumps([asdict(r) for r in rows], indent=2) + "\n")
+    file.write_text(json.dumps([{**asdict(r), "cpu": cpu} for r in rows], indent=2) + "\n")
     print(f"\nwritten to {file}")
 
 

@@ -51,3 +51,11 @@ def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     yield running
     if running.process.poll() is None:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def cascade_server(cascade_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = start_server(cascade_bundle, tmp_path_factory.mktemp("server") / "log", "--revision", "canary-1")
+    yield running
+    if running.process.poll() is None:
+        running.stop()

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from predictor.model.classifier import softmax
+from predictor.model.calibration import softmax
 
 
-def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """Return the temperature that minimises cross-entropy.
+def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64], lowest: float = 0.25) -> float:
+    """Return the temperature, `lowest` to 8, that minimises cross-entropy.
 
     Method: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. `logits` has shape (rows,
     labels), `truth` the class id of each row.
@@ -18,7 +18,7 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
         rows = softmax(logits, float(np.exp(log_temperature)))
         return float(-np.log(np.maximum(rows[np.arange(len(truth)), truth], 1e-12)).mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.25), np.log(8.0)), method="bounded")
+    found = minimize_scalar(loss, bounds=(np.log(lowest), np.log(8.0)), method="bounded")
     return round(float(np.exp(found.x)), 4)
 
 

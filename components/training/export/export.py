@@ -19,14 +19,16 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from components.data.dataset import Dataset
+from components.data.dataset import Dataset, Split
 from components.platform.progress import Progress, say
 from components.training.export.calibration import calibration_error, fit_temperature
+from components.training.export.cascade import build_cascade
 from components.training.export.quantize import to_int8
 from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
 from components.training.recipe import HISTORY_FILE
 from predictor.model.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, ServingSpec, seal
-from predictor.model.classifier import BATCH, run_sorted, softmax
+from predictor.model.calibration import softmax
+from predictor.model.classifier import BATCH, run_sorted
 from predictor.model.engine import Engine, OnnxEngine, TorchEngine, available_cpus
 from predictor.model.reference import reference_of
 from predictor.model.text import Encoder
@@ -51,13 +53,16 @@ class Scored:
     accuracy: float
 
 
-def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: str, out: Path) -> Bundle:
+def export(
+    checkpoint: Path, dataset: Dataset, trained_on: Split, baseline_accuracy: float, task: str, out: Path
+) -> Bundle:
     """Write a bundle and score each precision on the validation split.
 
     Args:
         checkpoint: what `fine_tune` wrote.
         dataset: its validation split decides between int8 and fp32 and fits the temperature; rows of its train split
-            set the range of int8 activations.
+            set the range of int8 activations. All of it trains the linear stage of a cascade.
+        trained_on: the rows that the model was trained on.
         baseline_accuracy: the linear baseline's test accuracy, for the record.
         task: the name of the task, such as `news-topics`.
         out: folder to write.
@@ -81,7 +86,7 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     scored = {name: _score(name, engine, ids, truth) for name, engine in engines.items()}
     compared = stratified_rows(dataset.validation.labels, _AGREEMENT_ROWS)
     some = [ids[row] for row in compared]
-    torch_logits = _run("torch", TorchEngine(out, pad_id), some)
+    torch_logits = _run("score torch", TorchEngine(out, pad_id), some)
     same = _agreement(torch_logits, scored["fp32"].logits[compared])
     if same < MIN_AGREEMENT:
         raise RuntimeError(
@@ -93,6 +98,12 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
     temperature = fit_temperature(chosen, truth)
     before, rows = softmax(chosen, 1.0), softmax(chosen, temperature)
     right = chosen.argmax(axis=1) == truth
+
+    def answer(texts: list[str]) -> NDArray[np.float32]:
+        return softmax(_run("score held-out rows", engines[precision], encoder(texts)), temperature)
+
+    cascade, why = build_cascade(dataset, trained_on, validation, rows, encoder, answer, out)
+    say(why)
     spec = ServingSpec(
         schema_version=SCHEMA_VERSION,
         task=task,
@@ -117,6 +128,8 @@ def export(checkpoint: Path, dataset: Dataset, baseline_accuracy: float, task: s
         baseline_accuracy=baseline_accuracy,
         reference=reference_of(rows, [len(row) for row in ids], dataset.labels),
         data_digest=dataset.digest,
+        cascade=cascade,
+        cascade_reason=why,
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         files={},
     )
@@ -192,13 +205,13 @@ class _Logits(torch.nn.Module):
 
 
 def _run(name: str, engine: Engine, ids: list[list[int]]) -> NDArray[np.float32]:
-    progress = Progress(f"score {name}", len(ids))
+    progress = Progress(name, len(ids))
     with ThreadPoolExecutor(engine.lanes) as pool:
         return run_sorted(engine, ids, pool, progress)
 
 
 def _score(name: str, engine: Engine, ids: list[list[int]], truth: NDArray[np.int64]) -> Scored:
-    logits = _run(name, engine, ids)
+    logits = _run(f"score {name}", engine, ids)
     return Scored(logits, float((logits.argmax(axis=1) == truth).mean()))
 
 

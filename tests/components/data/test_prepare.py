@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.data.dataset import Dataset, Split
@@ -201,7 +201,6 @@ texts = st.text(alphabet="abcAB &;lt\\ \n", max_size=8)
 rows = st.tuples(texts, st.sampled_from(["x", "y", "z", ""]))
 
 
-@settings(deadline=None)
 @given(st.lists(rows, max_size=40), st.lists(rows, max_size=15), st.integers(0, 3))
 def test_whatever_comes_in_the_splits_never_share_a_text(
     train: list[tuple[str, str]], test: list[tuple[str, str]], seed: int

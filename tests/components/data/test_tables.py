@@ -69,7 +69,7 @@ WRITERS: dict[str, tuple[str, Callable[[Cells, Path], object]]] = {
 }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.text(min_size=1), st.sampled_from(["a", "ü; b", "007", "x,\ty", '"'])), min_size=1))
 def test_every_writer_of_every_format_gives_the_same_rows(rows: Cells) -> None:
     for name, (suffix, write) in WRITERS.items():
@@ -79,7 +79,7 @@ def test_every_writer_of_every_format_gives_the_same_rows(rows: Cells) -> None:
         assert list(zip(found["text"], found["label"], strict=True)) == rows, name
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(-5, 2**60) | st.none(), min_size=1))
 def test_numbers_with_and_without_a_gap_are_the_same_labels(labels: list[int | None]) -> None:
     rows = pd.DataFrame({"text": [f"text {n}" for n in range(len(labels))], "label": pd.array(labels, dtype="Int64")})

@@ -228,3 +228,23 @@ def test_the_model_card_has_front_matter_that_hubs_read(bundle: Path) -> None:
     assert metric == {"type": "accuracy", "value": round(spec.metrics["test_accuracy"], 4)}
     assert f"sha256:{spec.data_digest}" in card
     assert all(f"| {label} |" in card for label in spec.labels)
+
+
+def test_of_a_cascade_both_accuracies_are_shown(cascade_bundle: Path, dataset: Dataset, tmp_path: Path) -> None:
+    train_baseline(dataset, tmp_path / "baseline", 0, 1)
+    result = evaluate(cascade_bundle, dataset, *load_baseline(tmp_path / "baseline"))
+    alone = Classifier(cascade_bundle, cascade=False).probabilities(dataset.test.texts).argmax(axis=1)
+    truth = np.array(dataset.test.label_ids(result.labels))
+    assert result.cascade is not None
+    assert result.cascade.transformer_accuracy == pytest.approx((alone == truth).mean())
+    assert result.cascade.share == pytest.approx(0.5, abs=0.05)
+    assert result.accuracy == pytest.approx(
+        result.cascade.transformer_accuracy + (result.cascade.won - result.cascade.lost) / result.rows
+    )
+    result.save(tmp_path / "evaluation.json")
+    assert Evaluation.load(tmp_path / "evaluation.json") == result
+    assert any("linear model answers 5" in reason for reason in gate(result, 0.9).reasons)
+    finished = finish_bundle(cascade_bundle, result, dataset, tmp_path / "out")
+    assert finished.spec.metrics["test_cascade_share"] == result.cascade.share
+    assert "share of texts that the linear model answers 5" in (tmp_path / "out/README.md").read_text()
+    assert Classifier(tmp_path / "out").cascade is not None

@@ -65,7 +65,7 @@ _HOURS = st.tuples(st.floats(500, 5_000), st.floats(0, 0.5), st.floats(0.05, 0.9
 _SHARES = st.lists(st.integers(1, 60), min_size=1, max_size=6).map(sorted)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(data=st.data(), weights=_SHARES)
 def test_an_equal_canary_is_as_good_whatever_both_go_through(data: st.DataObject, weights: list[int]) -> None:
     hours = [data.draw(_HOURS) for _ in weights]
@@ -79,7 +79,7 @@ def test_an_equal_canary_is_as_good_whatever_both_go_through(data: st.DataObject
     assert quantile(0.99, before) == pytest.approx(quantile(0.99, after))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data(), weights=_SHARES, more=st.floats(-0.2, 0.2))
 def test_a_constant_difference_is_measured_as_such(data: st.DataObject, weights: list[int], more: float) -> None:
     hours = [data.draw(st.tuples(st.floats(500, 50_000), st.floats(0.2, 0.8))) for _ in weights]
@@ -91,7 +91,7 @@ def test_a_constant_difference_is_measured_as_such(data: st.DataObject, weights:
     assert canary - stable == pytest.approx(more)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data(), weights=_SHARES, slower=st.sampled_from([1.0, 2.0, 5.0]))
 def test_so_many_times_slower_is_measured_as_such(data: st.DataObject, weights: list[int], slower: float) -> None:
     """All requests of an interval take one edge's seconds, or that many times as long."""

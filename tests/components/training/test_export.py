@@ -10,7 +10,8 @@ from components.training.export import export as module
 from components.training.export.calibration import calibration_error, fit_temperature
 from components.training.export.export import choose_served_precision, export
 from predictor.model.bundle import Bundle
-from predictor.model.classifier import Classifier, softmax
+from predictor.model.calibration import softmax
+from predictor.model.classifier import Classifier
 from tests.conftest import ROOT
 
 
@@ -70,7 +71,7 @@ def test_a_graph_that_disagrees_with_the_model_is_not_shipped(
     original = module.to_onnx
     monkeypatch.setattr(module, "to_onnx", broken)
     with pytest.raises(RuntimeError, match="the export is broken"):
-        export(checkpoint, dataset, 0.5, "toy", tmp_path / "out")
+        export(checkpoint, dataset, dataset.train, 0.5, "toy", tmp_path / "out")
     assert not (tmp_path / "out/serving.json").exists()
 
 

@@ -149,7 +149,7 @@ def test_int8_is_calibrated_on_rows_of_every_class(
         exporting, "CALIBRATION_ROWS", len(by_class) * 2 // 3
     )  # a stride of 1 would end before the last
     with pytest.raises(InterruptedError):
-        export(checkpoint, replace(dataset, train=by_class), 0.5, "toy", tmp_path)
+        export(checkpoint, replace(dataset, train=by_class), by_class, 0.5, "toy", tmp_path)
     spec_length = json.loads((checkpoint / HISTORY_FILE).read_text())["recipe"]["max_length"]
     last = by_class.frame[by_class.frame["label"] == dataset.labels[-1]]["text"].tolist()
     found = [row for row in Encoder(tmp_path, spec_length)(last) if row in seen]

@@ -54,7 +54,7 @@ def _allowed(experiment: Experiment, assignments: dict[str, str]) -> None:
             assert str(int(text)) == text
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     space=st.lists(parameters(), min_size=1, max_size=3, unique_by=lambda p: str(p["name"])),
     algorithm=st.sampled_from(["tpe", "random"]),

@@ -33,7 +33,7 @@ def server() -> Iterator[Server]:
 words = st.text(min_size=1).filter(lambda text: text.strip())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @example(texts=["one\rtwo", '"', "a,b\r\n"], more="\r")
 @given(texts=st.lists(words, min_size=1, max_size=6), more=st.text())
 def test_what_is_written_reads_again_as_the_same_rows(server: Server, texts: list[str], more: str) -> None:

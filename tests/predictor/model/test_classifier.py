@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from predictor.errors import InputError
-from predictor.model.classifier import Classifier, run_sorted, softmax
+from predictor.model.calibration import softmax
+from predictor.model.classifier import Classifier, run_sorted
 from predictor.model.engine import Logits, OnnxEngine, available_cpus, pad
 
 TEXTS = ["goal cup striker 1", "profit bank shares oil 2", "treaty rebels vote " * 9, "army", "zzz"]

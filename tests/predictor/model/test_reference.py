@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
@@ -49,7 +49,6 @@ def counted(reference: Reference, rows: NDArray[np.float32], lengths: list[int],
 edge = st.sampled_from([np.float32(value) for value in CONFIDENCE_EDGES if value >= 0.5])
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 40), edge | st.floats(0.5, 1, width=32)), min_size=1, max_size=50))
 def test_reference_and_metrics_count_alike(texts: list[tuple[int, float]]) -> None:
     lengths = [length for length, _ in texts]

@@ -3,7 +3,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from predictor.errors import InputError
@@ -61,7 +61,6 @@ def test_cells_and_rules_are_markup_with_their_flags() -> None:
     assert clean("<td nowrap>1<TD NOWRAP>2<hr noshade><b and c>") == "1 2 <b and c>"
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="abAB</>= \n!-\"'", max_size=40))
 def test_only_what_stands_in_brackets_is_ever_dropped(text: str) -> None:
     outside = re.sub(r"<[^<>]*>|<!--.*?-->", "", text, flags=re.S)
@@ -89,7 +88,6 @@ def test_lower_case_is_an_option() -> None:
     assert clean("ÉCOLE & Co", Cleaning(lowercase=True)) == "école & co"
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_cleaned_text_has_no_controls_and_single_spaces(text: str) -> None:
     cleaned = clean(text)
@@ -98,7 +96,6 @@ def test_cleaned_text_has_no_controls_and_single_spaces(text: str) -> None:
     assert cleaned == " ".join(cleaned.split())
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_characters="&;#\\<>")))
 def test_cleaning_plain_text_twice_changes_nothing(text: str) -> None:
     assert clean(clean(text)) == clean(text)
@@ -118,7 +115,6 @@ def test_time_is_linear_whatever_is_repeated(piece: str) -> None:
     assert len(clean(text, most=100)) <= 100
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30), st.integers(1, 40))
 def test_cut_it_is_the_beginning_of_what_it_is_whole(text: str, most: int) -> None:
     whole = clean(text)

@@ -47,6 +47,12 @@ def said(server: Server, sent: bytes) -> list[tuple[int, dict[str, str], Any]]:
     return answers
 
 
+@pytest.fixture(scope="module", params=["server", "cascade_server"], ids=["transformer", "cascade"])
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(autouse=True)
 def the_next_request_is_answered_as_before(server: Server) -> Iterator[None]:
     def answer() -> Any:

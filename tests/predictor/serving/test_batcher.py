@@ -19,7 +19,7 @@ def expected(texts: Sequence[Ids]) -> list[list[float]]:
 TEXTS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=30), min_size=1, max_size=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(TEXTS, min_size=1, max_size=12),
     st.integers(1, 3),
@@ -47,7 +47,7 @@ def test_every_text_gets_its_own_answer_in_order_and_within_the_budget(
         assert max(map(len, batch)) * len(batch) - sum(map(len, batch)) <= padding * (len(batch) - 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(TEXTS, st.booleans(), st.integers(0, 3)), min_size=1, max_size=12), st.integers(1, 2))
 def test_callers_that_go_leave_nothing_behind(requests: list[tuple[list[list[int]], bool, int]], lanes: int) -> None:
     batcher = batcher_of(FakeEngine(), lanes)

@@ -35,12 +35,27 @@ class FakeEncoder:
         return [[ord(letter) for letter in text] for text in cleaned]
 
 
+SURE = np.array([0.75, 0.25], dtype=np.float32)
+
+
+class FakeCascade:
+    """Sure of texts with a "?", which it puts into the first class."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, cleaned: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        self.seen += cleaned
+        return np.tile(SURE, (len(cleaned), 1)), np.array(["?" in text for text in cleaned])
+
+
 class FakeClassifier:
     """Two classes; the confidence tells the text, and a text with a "!" breaks the engine."""
 
     precision = "int8"
     lanes = 2
     bundle = SimpleNamespace(digest="ab" * 32)
+    cascade: "FakeCascade | None" = None
 
     def __init__(self, labels: int = 2) -> None:
         self.labels = [str(number) for number in range(labels)]
@@ -67,10 +82,14 @@ def answers(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def played(
-    script: Callable[[Scheduler, FakeClassifier], Awaitable[None]], limits: Limits = LIMITS, labels: int = 2
+    script: Callable[[Scheduler, FakeClassifier], Awaitable[None]],
+    limits: Limits = LIMITS,
+    labels: int = 2,
+    cascade: FakeCascade | None = None,
 ) -> CollectorRegistry:
     registry = CollectorRegistry()
     classifier = FakeClassifier(labels)
+    classifier.cascade = cascade
 
     async def whole() -> None:
         asked: Any = classifier
@@ -314,3 +333,56 @@ def test_the_cache_keeps_the_latest_and_no_more_than_it_may() -> None:
     assert kept is not None and kept.base is None  # a view would keep the batch
     assert AnswerCache("11" * 32, 2).key("a") != keys["a"]
     assert AnswerCache("00" * 32, 0).key("a") is None
+
+
+@pytest.mark.parametrize("count", [3, 200], ids=["inline", "in a thread"])
+@pytest.mark.parametrize("entries", [0, 100], ids=["no cache", "cache"])
+def test_a_cascade_answers_what_it_is_sure_of_and_the_transformer_the_rest(count: int, entries: int) -> None:
+    cascade = FakeCascade()
+    texts = [f"text {number}{'?' * (number % 2)}" for number in range(count)]
+
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
+        for _ in range(2):
+            rows = await live.probabilities([*texts, texts[1]])
+            assert (rows[1::2][: count // 2] == SURE).all() and (rows[-1] == rows[1]).all()
+            assert (rows[:-1:2] == answers(texts[::2])).all()
+        assert not any("?" in text for text in classifier.encoder.seen)
+        with pytest.raises(EmptyTexts):
+            await live.probabilities(["sure?", " "])
+
+    registry = played(script, replace(LIMITS, cache_entries=entries), cascade=cascade)
+    even, odd = (count + 1) // 2, count // 2
+    linear, transformer = (
+        registry.get_sample_value("text_classifier_answers_total", {"model_name": "m", "revision": "r", "stage": stage})
+        for stage in ("linear", "transformer")
+    )
+    # Answers of the linear model are not cached: they take no longer than the cache. With the cache, though, a text
+    # that a request repeats is asked once.
+    assert transformer == (even if entries else 2 * even)
+    assert linear == 2 * (odd if entries else odd + 1)
+
+
+def test_the_share_of_exits_follows_the_traffic() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics("m", "r", ["a", "b"], [8, 16], registry)
+    who = {"model_name": "m", "revision": "r"}
+    metrics.prepared(0.1, 0, 0, 1)
+    assert registry.get_sample_value("text_classifier_cascade_share_ratio", who) is None
+    metrics.cascades(0.5)
+
+    def share() -> float:
+        found = registry.get_sample_value("text_classifier_cascade_share_ratio", who)
+        assert found is not None
+        return found
+
+    assert share() == registry.get_sample_value("text_classifier_cascade_reference_ratio", who) == 0.5
+    metrics.prepared(0.1, 1000, 0, 0)  # from the cache
+    assert share() == 0.5
+    for _ in range(20):
+        metrics.prepared(0.1, 0, 10, 10)
+    assert share() == pytest.approx(0.5)
+    for _ in range(10):
+        metrics.prepared(0.1, 0, 0, 70)
+    assert share() == pytest.approx(0.25, abs=0.01)
+    metrics.prepared(0.1, 0, 100_000, 0)
+    assert share() == pytest.approx(1)

@@ -42,6 +42,7 @@ def test_the_metrics_are_sound_openmetrics(server: Server) -> None:
     ours = {name for name in families if name.startswith("text_classifier_")}
     wanted = {"requests", "predictions", "latency_seconds", "stage_seconds", "batch_texts", "batch_tokens", "model"}
     wanted |= {"padding_tokens", "queue_texts", "queue_tokens", "confidence_ratio", "text_tokens", "cache_lookups"}
+    wanted |= {"answers"}
     assert ours == {f"text_classifier_{name}" for name in wanted}
     for name in ours:
         for sample in families[name].samples:
@@ -63,3 +64,17 @@ def test_promtool_has_nothing_to_say_of_a_busy_server(server: Server) -> None:
     for page in (pages[0], pages[len(pages) // 2], pages[-1]):
         ours = "".join(f"{line}\n" for line in page.splitlines() if "text_classifier_" in line)
         subprocess.run(["promtool", "check", "metrics"], input=ours, text=True, check=True)
+
+
+def test_a_cascade_is_counted_by_stage_beside_the_share_it_had_before(cascade_server: Server) -> None:
+    before = metric(cascade_server, "text_classifier_answers_total")
+    texts = many(400)
+    httpx.post(
+        f"{cascade_server.http}/v1/models/toy:predict", json={"instances": texts}, timeout=120
+    ).raise_for_status()
+    after = metric(cascade_server, "text_classifier_answers_total")
+    by_stage = {stage: sum(after[key] - before[key] for key in after if stage in key) for stage in ("linear", "transf")}
+    assert sum(by_stage.values()) == len(set(texts))
+    (reference,) = metric(cascade_server, "text_classifier_cascade_reference_ratio").values()
+    (share,) = metric(cascade_server, "text_classifier_cascade_share_ratio").values()
+    assert reference == 0.5 and 0 <= share <= 1

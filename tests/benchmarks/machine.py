@@ -1,0 +1,28 @@
+"""The CPU that figures were taken on: kernels and ratios differ from one kind to another."""
+
+import platform
+from pathlib import Path
+
+from predictor.model.engine import available_cpus
+
+# What products of matrices use, by the names of /proc/cpuinfo, the slowest first.
+_SETS = {
+    "avx2": "AVX2", "avx512f": "AVX-512", "avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI",
+    "avx512_bf16": "AVX512-BF16", "amx_int8": "AMX-INT8", "amx_bf16": "AMX-BF16", "asimd": "NEON",
+    "asimddp": "dot product", "i8mm": "I8MM", "bf16": "BF16",
+}  # fmt: skip
+
+
+def cpu_here(file: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the CPU's name, family and model, its instruction sets for products, and how many cores may be used."""
+    facts: dict[str, str] = {}
+    if file.is_file():
+        for line in file.read_text().splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    sets = [words for flag, words in _SETS.items() if flag in flags]
+    kind = [facts.get("model name") or platform.processor() or platform.machine()]
+    if "cpu family" in facts:
+        kind.append(f"family {facts['cpu family']} model {facts.get('model', '?')}")
+    return f"{' '.join(kind)}, {' '.join(sets) or 'no known instruction sets'}, {available_cpus()} cores"
