@@ -93,9 +93,10 @@ def test_defaults_in_tables_are_the_commands(page: str, command: list[str]) -> N
     rows = re.findall(r"^\| (`--.*?) \| (.*?) \|", (ROOT / f"docs/{page}.md").read_text(), re.MULTILINE)
     assert rows
     for options_, cell in rows:
+        named_here = [defaults[name] for name in re.findall(r"`(--[\w-]+)`", options_)]
         numbers = [int(number.replace(",", "")) for number in re.findall(r"\d+(?:,\d{3})*", cell)]
         unit = 2**20 if "MiB" in cell else 1
-        assert [defaults[name] for name in re.findall(r"`(--[\w-]+)`", options_)] == [n * unit for n in numbers], cell
+        assert named_here == ([n * unit for n in numbers] or cell.split()), cell
 
 
 @_page
