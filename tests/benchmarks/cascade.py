@@ -16,7 +16,7 @@ import numpy as np
 
 from components.data.prepare import prepare
 from components.data.sources import collect
-from components.training.export.paired import most_loss
+from components.training.export.paired import paired_interval
 from predictor.model.classifier import Classifier
 from tests.benchmarks.table import publish, row
 
@@ -42,7 +42,7 @@ def main() -> None:
     right, transformer = (found.probabilities(test.texts).argmax(axis=1) == truth for found in (pair, alone))
     cleaned = pair.encoder.clean(test.texts)
     exits = pair.cascade(cleaned)[1]
-    loss = most_loss(int((transformer & ~right).sum()), int((right & ~transformer).sum()), len(truth))
+    _, loss = paired_interval(int((transformer & ~right).sum()), int((right & ~transformer).sum()), len(truth))
     rates: dict[str, list[float]] = {"pair": [], "alone": [], "unsure": [], "linear": []}
     some = np.random.default_rng(0)
     for number in range(ROUNDS):

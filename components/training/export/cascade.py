@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 from components.data.dataset import Dataset, Split
 from components.training.baseline import writes_spaces
 from components.training.export.calibration import calibration_error, fit_temperature
-from components.training.export.paired import most_loss
+from components.training.export.paired import paired_interval
 from predictor.model.bundle import CascadeSpec
 from predictor.model.calibration import softmax
 from predictor.model.cascade import LinearStage, buckets
@@ -167,7 +167,7 @@ def choose_threshold(
     for share in _SHARES[::-1]:
         threshold = order[max(1, int(share * len(order))) - 1]
         exits = confidence >= threshold
-        loss = most_loss(int(lost[exits].sum()), int(won[exits].sum()), len(order))
+        _, loss = paired_interval(int(lost[exits].sum()), int(won[exits].sum()), len(order))
         if loss <= MAX_LOSS:
             return Threshold(float(threshold), float(exits.mean()), loss)
     return None

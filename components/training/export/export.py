@@ -9,7 +9,6 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from components.data.dataset import Dataset, Split
 from components.platform.progress import Progress, say
 from components.training.export.calibration import calibration_error, fit_temperature
 from components.training.export.cascade import build_cascade
+from components.training.export.choice import choose_served_precision, compare
 from components.training.export.fuse import OPSET, merge_attention
 from components.training.export.quantize import to_int8
 from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
@@ -34,24 +34,16 @@ from predictor.model.engine import Engine, OnnxEngine, TorchEngine, available_cp
 from predictor.model.reference import reference_of
 from predictor.model.text import Encoder
 
-# int8 is served only if it costs at most this share of validation accuracy.
-MAX_INT8_LOSS = 0.003
 # Training rows that set the range of int8 activations; sets of 64 to 512 rows came within 0.1 points of fp32.
 CALIBRATION_ROWS = 256
+# Rows on which int8 is compared with fp32: of training where there are fewer of validation.
+_COMPARED_ROWS = 1_000
 # Rows that PyTorch scores too, to check that the exported graph computes the same.
 _AGREEMENT_ROWS = 256
 # Logits of each precision that fit into 64 MB: with 4,000 classes those of 4,000 validation rows.
 _MAX_LOGITS = 16_000_000
 MIN_AGREEMENT = 0.99
 _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "scikit-learn")
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One precision on the validation split: logits (rows, labels) and accuracy as a share of 1."""
-
-    logits: NDArray[np.float32]
-    accuracy: float
 
 
 def export(
@@ -62,7 +54,8 @@ def export(
     Args:
         checkpoint: what `fine_tune` wrote.
         dataset: its validation split decides between int8 and fp32 and fits the temperature; rows of its train split
-            set the range of int8 activations. All of it trains the linear stage of a cascade.
+            set the range of int8 activations, and stand in where there are few of validation to compare the two on. All
+            of it trains the linear stage of a cascade.
         trained_on: the rows that the model was trained on.
         baseline_accuracy: the linear baseline's test accuracy, for the record.
         task: the name of the task, such as `news-topics`.
@@ -75,8 +68,8 @@ def export(
     to_onnx(out, out / MODEL_FILES["fp32"])
     encoder = Encoder(out, recipe["max_length"])
     texts = dataset.train.texts
-    calibration = encoder([texts[row] for row in stratified_rows(dataset.train.labels, CALIBRATION_ROWS)])
-    to_int8(out / MODEL_FILES["fp32"], calibration, out / MODEL_FILES["int8"])
+    calibrated = stratified_rows(dataset.train.labels, CALIBRATION_ROWS)
+    to_int8(out / MODEL_FILES["fp32"], encoder([texts[row] for row in calibrated]), out / MODEL_FILES["int8"])
     validation = dataset.validation.sample(_MAX_LOGITS // len(dataset.labels), 0)
     ids = encoder(validation.texts)
     truth = np.array(validation.label_ids(dataset.labels))
@@ -84,18 +77,21 @@ def export(
     onnx_names: tuple[Precision, ...] = ("fp32", "int8")
     engines = {name: OnnxEngine(out / MODEL_FILES[name], pad_id, lanes) for name in onnx_names}
     say(f"int8 takes {engines['int8'].about}")
-    scored = {name: _score(name, engine, ids, truth) for name, engine in engines.items()}
+    more = encoder(_more_rows(dataset, calibrated, max(0, _COMPARED_ROWS - len(ids))))
+    every = {name: _run(f"score {name}", engine, ids + more) for name, engine in engines.items()}
+    scored = {name: logits[: len(ids)] for name, logits in every.items()}
     compared = stratified_rows(dataset.validation.labels, _AGREEMENT_ROWS)
     some = [ids[row] for row in compared]
     torch_logits = _run("score torch", TorchEngine(out, pad_id), some)
-    same = _agreement(torch_logits, scored["fp32"].logits[compared])
+    same = _agreement(torch_logits, scored["fp32"][compared])
     if same < MIN_AGREEMENT:
         raise RuntimeError(
             f"the ONNX graph agrees with PyTorch on {same:.1%} of {len(some)} rows only: the export is broken"
         )
-    precision, reason = choose_served_precision(scored["fp32"].accuracy, scored["int8"].accuracy, len(ids))
+    seen = compare(every["fp32"], every["int8"], truth, fit_temperature(scored["fp32"], truth))
+    precision, reason = choose_served_precision(seen)
     say(f"{precision}: {reason}")
-    chosen = scored[precision].logits
+    chosen = scored[precision]
     temperature = fit_temperature(chosen, truth)
     before, rows = softmax(chosen, 1.0), softmax(chosen, temperature)
     right = chosen.argmax(axis=1) == truth
@@ -117,10 +113,7 @@ def export(
         temperature=temperature,
         confidence_threshold=0.5,
         metrics={
-            "validation_rows": float(len(ids)),
-            "validation_accuracy_fp32": scored["fp32"].accuracy,
-            "validation_accuracy_int8": scored["int8"].accuracy,
-            "agreement_fp32_int8": _agreement(scored["fp32"].logits, scored["int8"].logits),
+            **seen.metrics,
             "agreement_torch_fp32": same,
             "batch_shift_int8": batch_shift(engines["int8"], some),
             "calibration_error_before": calibration_error(before.max(axis=1), right),
@@ -142,14 +135,6 @@ def stratified_rows(labels: Sequence[str], rows: int) -> list[int]:
     by_class = np.argsort(np.array(labels), kind="stable")
     count = min(rows, len(labels))
     return sorted(by_class[np.arange(count) * len(labels) // count].tolist())
-
-
-def choose_served_precision(fp32: float, int8: float, rows: int) -> tuple[Precision, str]:
-    """Return the precision to serve and the reason; the accuracies are shares of 1 on `rows` rows."""
-    loss = f"{100 * (fp32 - int8):.2f} points on {rows:,} validation rows ({fp32:.2%} fp32, {int8:.2%} int8)"
-    if fp32 - int8 <= MAX_INT8_LOSS + 1e-9:
-        return "int8", f"int8 loses {loss}, within the limit of {100 * MAX_INT8_LOSS:.1f}"
-    return "fp32", f"int8 loses {loss}, over the limit of {100 * MAX_INT8_LOSS:.1f}"
 
 
 def batch_shift(engine: Engine, ids: list[list[int]]) -> float:
@@ -212,9 +197,11 @@ def _run(name: str, engine: Engine, ids: list[list[int]]) -> NDArray[np.float32]
         return run_sorted(engine, ids, pool, progress)
 
 
-def _score(name: str, engine: Engine, ids: list[list[int]], truth: NDArray[np.int64]) -> Scored:
-    logits = _run(f"score {name}", engine, ids)
-    return Scored(logits, float((logits.argmax(axis=1) == truth).mean()))
+def _more_rows(dataset: Dataset, calibrated: list[int], rows: int) -> list[str]:
+    """Return texts of the train split, none that int8 was calibrated on unless it was calibrated on all of them."""
+    other = sorted(set(range(len(dataset.train))) - set(calibrated)) or calibrated
+    labels, texts = dataset.train.labels, dataset.train.texts
+    return [texts[other[place]] for place in stratified_rows([labels[row] for row in other], rows)]
 
 
 def _agreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -1,39 +1,35 @@
 """Comparing two models on the same rows: only rows that one has right and the other wrong tell them apart."""
 
-import math
-
+import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-_LEVEL = 0.05
+LEVEL = 0.05
+"""Chance that a bound is on the wrong side of the truth."""
 
 
-def most_loss(lost: int, won: int, rows: int) -> float:
-    """Return the upper end of the one-sided 95% interval of what a model loses against another, as a share of rows.
+def paired_interval(only_first: int, only_second: int, rows: int) -> tuple[float, float]:
+    """Return the bounds of the difference of two accuracies on the same rows, each one-sided at `LEVEL`.
 
     Method: the score interval of Tango 1998, "Equivalence test and confidence interval for the difference in
-    proportions for the paired-sample design", which is of use with no discordant row, too: the loss may then still be
-    up to 2.7 rows.
+    proportions for the paired-sample design". It holds with few rows, and with none on which the two differ.
 
     Args:
-        lost: rows that the other model alone has right.
-        won: rows that this model alone has right.
+        only_first: rows that only the first got right.
+        only_second: rows that only the second got right.
         rows: all rows, at least 1.
     """
-    if lost == rows:
-        return 1.0
-    critical = float(norm.ppf(_LEVEL))
-    return float(brentq(lambda loss: _score(lost, won, rows, loss) - critical, (lost - won) / rows, 1.0))
 
+    def score(difference: float) -> float:
+        a = 2 * rows
+        b = (2 * rows - only_first + only_second) * difference - only_first - only_second
+        c = -only_second * difference * (1 - difference)
+        share = (np.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+        spread = rows * (2 * share + difference * (1 - difference))
+        return float((only_first - only_second - rows * difference) / np.sqrt(max(spread, 1e-12)))
 
-def _score(lost: int, won: int, rows: int, loss: float) -> float:
-    """Return how many standard errors the difference lies over a supposed loss, negative where it lies below."""
-    difference = lost - won - rows * loss
-    a = 2 * rows
-    b = (2 * rows - lost + won) * loss - lost - won
-    c = -won * loss * (1 - loss)
-    only_this = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
-    variance = rows * (2 * only_this + loss * (1 - loss))
-    if variance <= 0:
-        return 0.0 if difference == 0 else math.copysign(math.inf, difference)
-    return difference / math.sqrt(variance)
+    z = float(norm.ppf(1 - LEVEL))
+    seen = (only_first - only_second) / rows
+    low = brentq(lambda at: score(at) - z, -1 + 1e-9, seen) if score(-1 + 1e-9) > z else -1.0
+    high = brentq(lambda at: score(at) + z, seen, 1 - 1e-9) if score(1 - 1e-9) < -z else 1.0
+    return float(low), float(high)

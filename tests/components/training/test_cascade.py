@@ -18,7 +18,7 @@ from components.training.export.cascade import (
     choose_threshold,
     train_stage,
 )
-from components.training.export.paired import most_loss
+from components.training.export.paired import paired_interval
 from predictor.model.cascade import CASCADE_FILE, LinearStage
 from predictor.model.text import Encoder
 from tests.conftest import toy_frame
@@ -81,7 +81,7 @@ def test_a_threshold_keeps_the_loss_within_its_bound(rows: int, lost: float, won
     if found:
         exits = confidence >= found.confidence
         losses, wins = (exits & transformer & ~linear).sum(), (exits & linear & ~transformer).sum()
-        assert found.most_loss == most_loss(int(losses), int(wins), rows) <= MAX_LOSS
+        assert found.most_loss == paired_interval(int(losses), int(wins), rows)[1] <= MAX_LOSS
         assert found.share == exits.mean()
 
 

@@ -8,7 +8,7 @@ import pytest
 from components.data.dataset import Dataset
 from components.training.export import export as module
 from components.training.export.calibration import calibration_error, fit_temperature
-from components.training.export.export import choose_served_precision, export
+from components.training.export.export import export
 from predictor.model.bundle import Bundle
 from predictor.model.calibration import softmax
 from predictor.model.classifier import Classifier
@@ -45,14 +45,27 @@ def test_the_graph_reads_the_mask(bundle: Path) -> None:
     np.testing.assert_allclose(alone, masked, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("fp32", "int8", "precision"),
-    [(0.94, 0.94, "int8"), (0.94, 0.937, "int8"), (0.94, 0.9369, "fp32"), (0.9, 0.95, "int8")],
-)
-def test_int8_is_chosen_only_when_it_costs_little(fp32: float, int8: float, precision: str) -> None:
-    chosen, reason = choose_served_precision(fp32, int8, 1000)
-    assert chosen == precision
-    assert f"{fp32:.2%}" in reason and f"{int8:.2%}" in reason
+def test_int8_is_compared_on_rows_of_training_too_where_there_are_few(bundle: Path, dataset: Dataset) -> None:
+    spec = Bundle.open(bundle).spec
+    calibrated = min(module.CALIBRATION_ROWS, len(dataset.train))
+    more = len(dataset.train) - calibrated or calibrated
+    assert spec.metrics["compared_rows"] == min(1_000, len(dataset.validation) + more) > spec.metrics["validation_rows"]
+    assert f"{spec.metrics['compared_rows']:,.0f} rows" in spec.precision_reason
+
+
+@pytest.mark.parametrize(("compared", "rows"), [(10, 0), (60, 21), (39, 0), (139, 100)])
+def test_no_row_of_calibration_is_compared_while_others_are_left(
+    dataset: Dataset, compared: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated = list(range(0, len(dataset.train), 3))
+    texts = module._more_rows(dataset, calibrated, max(0, compared - len(dataset.validation)))
+    assert len(texts) == len(set(texts)) == rows
+    assert not set(texts) & {dataset.train.texts[row] for row in calibrated}
+
+
+def test_where_all_rows_set_the_ranges_they_are_compared(dataset: Dataset) -> None:
+    every = list(range(len(dataset.train)))
+    assert module._more_rows(dataset, every, 10_000) == dataset.train.texts
 
 
 def test_a_graph_that_disagrees_with_the_model_is_not_shipped(

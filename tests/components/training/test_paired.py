@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from components.training.export.paired import most_loss
+from components.training.export.paired import paired_interval
+
+
+def most_loss(lost: int, won: int, rows: int) -> float:
+    return paired_interval(lost, won, rows)[1]
+
 
 Z2 = float(norm.ppf(0.95)) ** 2
 
@@ -35,3 +40,11 @@ def test_more_losses_or_fewer_wins_never_look_better(lost: int, won: int, rows: 
 
 def test_all_may_be_lost() -> None:
     assert most_loss(5, 0, 5) == 1.0 and most_loss(0, 5, 5) < 0
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 300))
+def test_the_interval_of_two_models_mirrors_that_of_the_two_swapped(one: int, other: int, alike: int) -> None:
+    rows = max(1, one + other + alike)
+    low, high = paired_interval(one, other, rows)
+    assert -1 <= low <= (one - other) / rows <= high <= 1
+    assert paired_interval(other, one, rows) == pytest.approx((-high, -low), abs=1e-6)

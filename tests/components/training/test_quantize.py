@@ -23,7 +23,7 @@ from transformers import (
 from components.data.dataset import Dataset, Split
 from components.training.export import export as exporting
 from components.training.export.export import batch_shift, export, stratified_rows, to_onnx
-from components.training.export.quantize import activation_ranges, to_int8
+from components.training.export.quantize import channel_ranges, to_int8
 from components.training.recipe import HISTORY_FILE
 from predictor.model.bundle import Bundle
 from predictor.model.engine import OnnxEngine
@@ -116,9 +116,13 @@ def test_the_same_rows_give_the_same_bytes(graph: Path, quantized: Path, tmp_pat
 def test_a_range_covers_all_rows_and_no_padding(graph: Path) -> None:
     model = onnx.load(graph)
     tensor = next(node.output[0] for node in model.graph.node if node.op_type == "LayerNormalization")
-    each = [activation_ranges(model, {tensor}, [row])[tensor] for row in rows(5, 4)]
-    low, high = activation_ranges(model, {tensor}, rows(5, 4))[tensor]
-    assert (low, high) == (min(low for low, _ in each), max(high for _, high in each))
+    each = [channel_ranges(model, {tensor: 48}, [row])[0][tensor] for row in rows(5, 4)]
+    found, logits = channel_ranges(model, {tensor: 48}, rows(5, 4))
+    low, high = found[tensor]
+    assert low.shape == high.shape == (48,) and (low < high).all()
+    np.testing.assert_array_equal(low, np.min([low for low, _ in each], axis=0))
+    np.testing.assert_array_equal(high, np.max([high for _, high in each], axis=0))
+    np.testing.assert_allclose(logits, OnnxEngine(graph, 1, 1)(rows(5, 4)), atol=1e-4)
 
 
 @given(st.integers(1, 700), st.lists(st.integers(1, 400), min_size=1, max_size=5), st.randoms(use_true_random=False))
