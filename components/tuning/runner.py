@@ -13,7 +13,7 @@ from components.tuning.live_table import LiveTable
 from components.tuning.mlflow_recorder import Recorder
 from components.tuning.process import TrialProcess, metric_values
 from components.tuning.suggestions import Observation, check_local, suggest
-from predictor.model.engine import available_cpus
+from predictor.model.cpus import available_cpus
 
 TRIALS_FOLDER = "trials"
 

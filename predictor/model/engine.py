@@ -1,6 +1,5 @@
 """From token ids to logits: ONNX Runtime on CPUs, PyTorch on GPUs, one interface."""
 
-import os
 import queue
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from predictor.errors import InputError
 from predictor.model.bundle import MODEL_FILES, Bundle, Precision
+from predictor.model.cpus import available_cpus, configure_openmp
 from predictor.model.kernels import Kernel, kernel_here
 
 Logits = NDArray[np.float32]
@@ -25,18 +25,6 @@ class Engine(Protocol):
 
     def __call__(self, ids: Sequence[Sequence[int]]) -> Logits:
         """Return logits of shape (texts, labels), float32, for token ids of any lengths, in the order given."""
-
-
-def available_cpus() -> int:
-    """Return how many CPUs this process may use, by its affinity and the quota of its cgroup."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cpus
-    if quota == "max":
-        return cpus
-    return max(1, min(cpus, int(quota) // int(period)))
 
 
 def pad(ids: Sequence[Sequence[int]], pad_token_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -105,6 +93,7 @@ class TorchEngine:
     lanes = 1
 
     def __init__(self, folder: Path, pad_token_id: int) -> None:
+        configure_openmp()
         try:
             import torch
             from transformers import AutoModelForSequenceClassification

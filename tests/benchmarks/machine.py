@@ -3,7 +3,7 @@
 import platform
 from pathlib import Path
 
-from predictor.model.engine import available_cpus
+from predictor.model.cpus import available_cpus
 
 # What products of matrices use, by the names of /proc/cpuinfo, the slowest first.
 _SETS = {

@@ -25,7 +25,7 @@ from pathlib import Path
 from components.data.prepare import prepare
 from components.data.sources import collect
 from predictor.model.bundle import Bundle
-from predictor.model.engine import available_cpus
+from predictor.model.cpus import available_cpus
 from predictor.model.text import Encoder
 from tests.benchmarks.serving.answers import alone_and_mixed
 from tests.benchmarks.serving.bare import Bare, int8_peak, run_bare

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from predictor.model.engine import available_cpus
+from predictor.model.cpus import available_cpus
 from tests.benchmarks.machine import cpu_here
 
 CORES = f"{available_cpus()} cores"

@@ -13,13 +13,22 @@ import argparse
 import contextlib
 import io
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from components.data.dataset import Dataset, Split
+from components.data.prepare import prepare
+from components.data.sources import collect
+from components.training.backbone import resolve_backbone
+
+# isort: split
+# Above: the package of training has to be loaded before torch, to set how torch's threads wait.
 import numpy as np
 import torch
 from transformers import (
@@ -31,10 +40,6 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from components.data.dataset import Dataset, Split
-from components.data.prepare import prepare
-from components.data.sources import collect
-from components.training.backbone import resolve_backbone
 from components.training.fine_tuning.fine_tune import fine_tune
 from components.training.fine_tuning.model import load_classifier, score
 from components.training.fine_tuning.precision import TrainingPrecision, choose_precision
@@ -172,6 +177,7 @@ def main() -> None:
     shape = Shape.of(backbone)
     used = 3 * statistics.mean(shape.first_token(length) for length in lengths) * rows[0].ours
     rows.append(row("share of the measured matrix peak", f"of {peak / 1e9:,.0f} GFLOP/s", used / peak, goal=0.5))
+    rows.append(beside_a_busy_loop(backbone, timed, data.labels))
     rows += _accuracy_rows(backbone, data, data.train.sample(asked.rows, SEED), best)
     publish("train", rows)
 
@@ -192,6 +198,31 @@ def _speeds(backbone: Path, data: Dataset, timed: Split, slow: Split, tuned: lis
                 note(settings.name, lambda chosen=settings: with_trainer(backbone, timed, data.labels, chosen))  # type: ignore[misc]
             note(REFERENCE.name, lambda: with_trainer(backbone, slow, data.labels, REFERENCE))
     return rates
+
+
+def beside_a_busy_loop(backbone: Path, train: Split, labels: list[str]) -> Row:
+    """Return the speed beside a process that keeps a core busy, as a share of the speed without; rounds of both."""
+    print(f"beside a busy loop: {ROUNDS} rounds of {len(train)} rows", flush=True)
+    alone, beside = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        for _ in range(ROUNDS):
+            alone.append(with_ours(backbone, train, labels, Path(scratch))[1])
+            with _busy_loop():
+                beside.append(with_ours(backbone, train, labels, Path(scratch))[1])
+            print(f"  {alone[-1]:7.1f} texts/s alone, {beside[-1]:.1f} beside a busy loop", flush=True)
+    share = statistics.median(slow / fast for slow, fast in zip(beside, alone, strict=True))
+    name = "the same without a neighbour"
+    ours, peer = statistics.median(beside), statistics.median(alone)
+    return row("training beside a busy loop", "texts/s", ours, peer, name, value=share, goal=0.45)
+
+
+@contextlib.contextmanager
+def _busy_loop() -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as loop:
+        try:
+            yield
+        finally:
+            loop.kill()
 
 
 def _speed_rows(rates: dict[str, list[float]], best: Settings) -> list[Row]:

@@ -30,7 +30,8 @@ from components.training.recipe import HISTORY_FILE
 from predictor.model.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, ServingSpec, seal
 from predictor.model.calibration import softmax
 from predictor.model.classifier import BATCH, run_sorted
-from predictor.model.engine import Engine, OnnxEngine, TorchEngine, available_cpus
+from predictor.model.cpus import available_cpus
+from predictor.model.engine import Engine, OnnxEngine, TorchEngine
 from predictor.model.reference import reference_of
 from predictor.model.text import Encoder
 

@@ -97,7 +97,10 @@ def fit_head(
     rows = len(truth)
     answered = all(answers[class_] for class_ in set(truth))
     done = Epoch(1, loss, validation_loss / rows, right / rows, seconds, len(ids) / seconds, answered)
-    say(f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}")
+    say(
+        f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}, "
+        f"{done.texts_per_second:.0f} texts/s"
+    )
     on_epoch(done)
     write_model(model, tokenizer, out, recipe, precision, [done])
     return [done]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import BATCH
-from predictor.model.engine import Engine, available_cpus, load_engine
+from predictor.model.cpus import available_cpus
+from predictor.model.engine import Engine, load_engine
 from predictor.model.text import Encoder
 
 

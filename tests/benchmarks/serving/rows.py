@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.model.engine import available_cpus
+from predictor.model.cpus import available_cpus
 from tests.benchmarks.serving.bare import Bare
 from tests.benchmarks.serving.rounds import CALL, Lone, Measured
 from tests.benchmarks.table import Row, row

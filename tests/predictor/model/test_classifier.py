@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from predictor.errors import InputError
 from predictor.model.calibration import softmax
 from predictor.model.classifier import Classifier, run_sorted
-from predictor.model.engine import Logits, OnnxEngine, available_cpus, pad
+from predictor.model.engine import Logits, OnnxEngine, pad
 
 TEXTS = ["goal cup striker 1", "profit bank shares oil 2", "treaty rebels vote " * 9, "army", "zzz"]
 
@@ -94,12 +94,6 @@ def test_padding_is_masked(ids: list[list[int]]) -> None:
 def test_softmax_takes_large_logits() -> None:
     rows = softmax(np.array([[1000.0, 0.0], [-1000.0, -1000.0]], dtype=np.float32), 0.5)
     assert rows.tolist() == [[1, 0], [0.5, 0.5]]
-
-
-def test_available_cpus_stay_within_the_affinity() -> None:
-    import os
-
-    assert 1 <= available_cpus() <= len(os.sched_getaffinity(0))
 
 
 def test_int8_sums_are_not_clipped_on_any_cpu(tmp_path: Path) -> None:
