@@ -111,9 +111,14 @@ def build_cascade(
         calibration_error=calibration_error(pair.max(axis=1), pair_right),
         reference=reference_of(pair[: len(validation)], lengths, labels),
     )
+    least = (
+        f"loses at most {100 * spec.most_loss:.2f}"
+        if spec.most_loss > 0
+        else f"gains at least {-100 * spec.most_loss:.2f}"
+    )
     return spec, (
         f"cascade: a linear model answers {spec.share:.1%} of {spec.rows:,} rows ({spec.accuracy:.2%} as a pair, "
-        f"{spec.accuracy_transformer:.2%} the transformer alone), and loses at most {100 * spec.most_loss:.2f} points"
+        f"{spec.accuracy_transformer:.2%} the transformer alone), which {least} points"
     )
 
 

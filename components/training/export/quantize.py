@@ -26,6 +26,12 @@ _DOMAIN = "com.microsoft"
 _LIMITS = (math.inf, 4.0, 2.0)
 # The least and the greatest value of each channel of a tensor, both of shape (channels,).
 Channels = tuple[NDArray[np.float32], NDArray[np.float32]]
+# x86 without VNNI adds two products in 16 bits: 2 * 255 * 64 fits, so the fast kernel is exact on every CPU. With 127
+# such a CPU needs a kernel that takes 1.3 times as long, for an accuracy that is no better: activations, which have one
+# scale a tensor, lose more than weights, which have one an output.
+_MAX_WEIGHT = 64
+# Gelu by tanh is at most 0.0005 off, and takes 0.7 of the time. From this step on that is an eighth of a step or less.
+_COARSE = 0.004
 # A Gemm with other attributes than these stays as it is.
 _GEMM = {"alpha": 1.0, "beta": 1.0, "transA": 0}
 
@@ -47,9 +53,12 @@ class Linear:
 def to_int8(model: Path, calibration: Sequence[Sequence[int]], file: Path) -> None:
     """Write a copy of a graph whose linear layers multiply uint8 activations with int8 weights.
 
-    Weights have a scale per output; activations one per tensor, its range the least and the greatest value seen.
+    Weights have a scale per output and 7 bits, so that sums are exact in every kernel; activations have 8 bits and a
+    scale per tensor, its range the least and the greatest value seen.
     The range is not clipped: the few channels with values ten times the others' matter most, and clipping even 0.01% of
     the values cost half a point of accuracy on news topics. They are smoothed instead, as far as makes the error least.
+    Gelu between two layers is computed by its tanh form where the steps of its 8 bits are much wider than the
+    difference.
 
     Args:
         model: an fp32 graph with inputs `input_ids` and `attention_mask` and output `logits`.
@@ -107,6 +116,10 @@ def _quantized(model: onnx.ModelProto, ranges: dict[str, tuple[float, float]]) -
                 nodes.append(_quantize(layer.source, *ranges[layer.source], constants))
             nodes.append(_multiply(layer, constants))
         elif node.output[0] not in additions:
+            read = smooth_name(node.output[0]) if smooth_name(node.output[0]) in ranges else node.output[0]
+            if node.op_type == "Gelu" and _step(*ranges.get(read, (0.0, 0.0))) >= _COARSE:
+                del node.attribute[:]
+                node.attribute.append(helper.make_attribute("approximate", "tanh"))
             nodes.append(node)
     _rebuild(model, nodes, constants)
     return model
@@ -190,18 +203,22 @@ def _linear_layers(graph: onnx.GraphProto) -> dict[str, Linear]:
 
 def _quantize(tensor: str, low: float, high: float, constants: dict[str, NDArray[np.generic]]) -> onnx.NodeProto:
     """Return the node that maps a range, widened to include zero, to 0..255; zero is represented exactly."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = max(high - low, 1e-6) / 255
+    scale = _step(low, high)
     constants[f"{tensor}.scale"] = np.array(scale, dtype=np.float32)
-    constants[f"{tensor}.zero"] = np.array(round(-low / scale), dtype=np.uint8)
+    constants[f"{tensor}.zero"] = np.array(round(-min(low, 0.0) / scale), dtype=np.uint8)
     return helper.make_node(
         "QuantizeLinear", [tensor, f"{tensor}.scale", f"{tensor}.zero"], [f"{tensor}.uint8"], f"{tensor}.quantize"
     )
 
 
+def _step(low: float, high: float) -> float:
+    """Return the width of one of the 255 steps between the ends of a range that is widened to include zero."""
+    return max(max(high, 0.0) - min(low, 0.0), 1e-6) / 255
+
+
 def _multiply(layer: Linear, constants: dict[str, NDArray[np.generic]]) -> onnx.NodeProto:
     """Return the node that multiplies integers; each output of the layer has its own scale."""
-    scales = np.maximum(np.abs(layer.weight).max(axis=0) / 127, np.float32(1e-8)).astype(np.float32)
+    scales = np.maximum(np.abs(layer.weight).max(axis=0) / _MAX_WEIGHT, np.float32(1e-8)).astype(np.float32)
     name = f"{layer.name}.int8"
     constants[name] = np.round(layer.weight / scales).astype(np.int8)
     constants[f"{name}.scale"] = scales
