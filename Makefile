@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --progress-bar on -e '.[serve,client,rollout,train,pipelines,dev]'
 	@touch $@
 
-demo: $(STAMP) ## train on the sample, serve it, send requests over V1, V2 and gRPC (2 to 6 minutes after install)
+demo: $(STAMP) ## train on the sample, serve it, send requests over V1, V2 and gRPC (2 to 8 minutes after install)
 	@$(BIN)/python -m pipelines.demo demo
 
 test: $(STAMP) ## run the tests
