@@ -52,7 +52,6 @@ _SHORTEST = "import components.training"
     [
         ({"OMP_WAIT_POLICY": "ACTIVE"}, 30_000_000_000),
         ({"GOMP_SPINCOUNT": "5"}, 5),
-        ({"OMP_WAIT_POLICY": "PASSIVE"}, 0),
     ],
 )
 def test_a_users_way_of_waiting_stays(own: dict[str, str], spins: int) -> None:
