@@ -81,8 +81,8 @@ class Classifier:
         self.precision = precision or self.bundle.spec.precision
         self._engine = load_engine(self.bundle, self.precision)
         self.lanes = self._engine.lanes
-        self.about = "" if self.precision == "fp32" else self._engine.about
-        """What computes, in words; empty where there is only one way."""
+        self.about = self._engine.about
+        """What computes, in words."""
         self._pool = ThreadPoolExecutor(self._engine.lanes, thread_name_prefix="engine")
         self.cascade = Cascade.load(path, self.bundle.spec) if cascade else None
         """Answers some texts in the transformer's place."""

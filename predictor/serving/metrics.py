@@ -107,12 +107,15 @@ class Metrics:
         info.labels(*self._who).info({"bundle": digest, "precision": precision})
 
     def cascades(self, share: float) -> None:
-        """Publish the share of validation rows that a cascade's first stage answers, and that of recent texts.
+        """Publish the share of texts that a cascade's first stage answers: of those that set its threshold, and lately.
 
-        A share that moves away says that the traffic is no longer like the validation rows, without any label.
+        Args:
+            share: of the former. Where the latter moves away from it, the traffic is another, without any label.
         """
         self._exits = share
-        reference = self._of(Gauge, names.CASCADE_REFERENCE, "Share of validation rows the linear model answers.")
+        reference = self._of(
+            Gauge, names.CASCADE_REFERENCE, "Share of the rows that set the threshold, that the linear model answers."
+        )
         reference.labels(*self._who).set(share)
         recent = self._of(
             Gauge, names.CASCADE_SHARE, "Share of recent texts, about a thousand, that the linear model answered."

@@ -78,9 +78,8 @@ def serve(
     server = _server(model, http_port, grpc_port, limits)
     classifier = model.classifier
     print(
-        f"serving {model_name}: bundle {model.version}, {classifier.precision}"
-        f"{f' ({classifier.about})' if classifier.about else ''}, {_about(classifier.cascade)}, "
-        f"{len(classifier.labels)} labels; "
+        f"serving {model_name}: bundle {model.version}, {classifier.precision} ({classifier.about}), "
+        f"{_about(classifier.cascade)}, {len(classifier.labels)} labels; "
         f"http :{http_port}, grpc :{grpc_port}",
         file=sys.stderr,
         flush=True,

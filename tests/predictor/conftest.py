@@ -45,17 +45,18 @@ def start_server(bundle: Path, log: Path, *options: str, model: str = "toy") -> 
     raise AssertionError(f"the server is not ready: {log.read_text()}")
 
 
-@pytest.fixture(scope="module")
-def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = start_server(bundle, tmp_path_factory.mktemp("server") / "log", "--revision", "canary-1")
+def _running(bundle: Path, work: pytest.TempPathFactory) -> Iterator[Server]:
+    running = start_server(bundle, work.mktemp("server") / "log", "--revision", "canary-1")
     yield running
     if running.process.poll() is None:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _running(bundle, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def cascade_server(cascade_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = start_server(cascade_bundle, tmp_path_factory.mktemp("server") / "log", "--revision", "canary-1")
-    yield running
-    if running.process.poll() is None:
-        running.stop()
+    yield from _running(cascade_bundle, tmp_path_factory)

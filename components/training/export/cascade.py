@@ -122,7 +122,7 @@ def build_cascade(
     )
 
 
-def train_stage(cleaned: Sequence[str], labels: NDArray[np.int64], classes: int, seed: int = 0) -> LinearStage:
+def train_stage(cleaned: Sequence[str], labels: NDArray[np.int64], classes: int) -> LinearStage:
     """Train a linear SVM, one class against all others, on TF-IDF of hashed n-grams.
 
     A text's vector is its counts times the inverse document frequency, over the root of its number of units. That is
@@ -132,7 +132,6 @@ def train_stage(cleaned: Sequence[str], labels: NDArray[np.int64], classes: int,
         cleaned: texts as the predictor cleans them.
         labels: class ids, shape (texts,), of at least two classes.
         classes: how many classes there are; one without rows is never the answer.
-        seed: fixes the solver.
     """
     unit: Unit = "words" if writes_spaces(cleaned) else "characters"
     count = _LEAST_BUCKETS
@@ -144,7 +143,7 @@ def train_stage(cleaned: Sequence[str], labels: NDArray[np.int64], classes: int,
     vectors = counts @ diags(idf)
     # The solver's regularisation wants vectors of length 1.
     scale = 1 / np.sqrt(vectors.multiply(vectors).sum(axis=1)).mean()
-    model = LinearSVC(C=0.5, random_state=seed).fit((vectors * scale).tocsr(), labels)
+    model = LinearSVC(C=0.5, random_state=0).fit((vectors * scale).tocsr(), labels)
     weights, bias = np.zeros((count, classes)), np.full(classes, -np.inf)
     coefficients, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # sklearn scores the second against the first

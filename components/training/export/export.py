@@ -77,7 +77,6 @@ def export(
     lanes = available_cpus()
     onnx_names: tuple[Precision, ...] = ("fp32", "int8")
     engines = {name: OnnxEngine(out / MODEL_FILES[name], pad_id, lanes) for name in onnx_names}
-    say(f"int8 takes {engines['int8'].about}")
     more = encoder(_more_rows(dataset, calibrated, max(0, _COMPARED_ROWS - len(ids))))
     every = {name: _run(f"score {name}", engine, ids + more) for name, engine in engines.items()}
     scored = {name: logits[: len(ids)] for name, logits in every.items()}

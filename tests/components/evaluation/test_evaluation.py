@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
@@ -18,7 +19,8 @@ from components.evaluation.report import render_report
 from components.evaluation.scores import ClassScore, Evaluation, Mistake
 from components.training.baseline import Baseline, load_baseline, train_baseline
 from components.training.recipe import Epoch
-from predictor.model.bundle import Bundle
+from predictor.model.bundle import Bundle, seal
+from predictor.model.cascade import LinearStage
 from predictor.model.classifier import Classifier
 
 GOOD = Evaluation(
@@ -228,6 +230,23 @@ def test_the_model_card_has_front_matter_that_hubs_read(bundle: Path) -> None:
     assert metric == {"type": "accuracy", "value": round(spec.metrics["test_accuracy"], 4)}
     assert f"sha256:{spec.data_digest}" in card
     assert all(f"| {label} |" in card for label in spec.labels)
+
+
+def test_a_cascade_that_is_wrong_is_told_from_its_transformer(
+    cascade_bundle: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    shutil.copytree(cascade_bundle, tmp_path / "bundle")
+    spec = Bundle.open(cascade_bundle).spec
+    assert spec.cascade
+    stage = LinearStage.load(cascade_bundle, spec.cascade.unit, 3)
+    weights, scales, bias = np.roll(stage.weights, 1, axis=1), np.roll(stage.scales, 1), np.roll(stage.bias, 1)
+    LinearStage(weights, scales, bias, stage.unit).save(tmp_path / "bundle")
+    seal(tmp_path / "bundle", spec)
+    train_baseline(dataset, tmp_path / "baseline", 0, 1)
+    result = evaluate(tmp_path / "bundle", dataset, *load_baseline(tmp_path / "baseline"))
+    assert result.cascade and result.cascade.transformer_accuracy > 0.9
+    assert result.cascade.lost >= 0.8 * result.cascade.share * result.rows and result.cascade.won == 0
+    assert result.accuracy == pytest.approx(result.cascade.transformer_accuracy - result.cascade.lost / result.rows)
 
 
 def test_of_a_cascade_both_accuracies_are_shown(cascade_bundle: Path, dataset: Dataset, tmp_path: Path) -> None:

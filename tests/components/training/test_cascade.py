@@ -1,7 +1,9 @@
 """A cascade is built where it is shown to lose next to nothing, and not otherwise."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from components.data.dataset import Dataset, Split
+from components.training.export import cascade
 from components.training.export.cascade import (
     LEAST_ROWS,
     MAX_LOSS,
@@ -34,9 +37,12 @@ def rows_of(split: Split, right: NDArray[np.bool_] | bool = True) -> NDArray[np.
 
 
 def large(dataset: Dataset, train: int, validation: int) -> Dataset:
+    """Return many rows; of every fifth, a linear model can learn nothing."""
+
     def split(name: str, rows_a_class: int, seed: int) -> Split:
-        frame = toy_frame(rows_a_class, seed)
-        return Split(frame.assign(id=[f"{name}-{number}" for number in range(len(frame))]))
+        frame = toy_frame(rows_a_class, seed).assign(id=lambda rows: [f"{name}-{place}" for place in rows.index])
+        frame.loc[::5, "text"] = "qwx " + frame["id"]
+        return Split(frame)
 
     return replace(dataset, train=split("train", train, 5), validation=split("validation", validation, 6))
 
@@ -96,10 +102,21 @@ def test_the_largest_share_that_may_exit_does() -> None:
     assert choose_threshold(confidence, ~right, right) is None
 
 
-def test_a_cascade_is_built_and_says_what_it_costs(dataset: Dataset, bundle: Path, tmp_path: Path) -> None:
-    data = large(dataset, 900, 300)
-    seen = data.train.sample(300, 0)
+def test_the_least_rows_are_those_with_which_an_equal_model_is_shown_to_be_one() -> None:
+    assert paired_interval(0, 0, LEAST_ROWS)[1] <= MAX_LOSS < paired_interval(0, 0, LEAST_ROWS - 1)[1]
+
+
+def test_a_cascade_is_built_and_says_what_it_costs(
+    dataset: Dataset, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
+    trained: list[str] = []
+
+    def train(cleaned: Sequence[str], *more: Any) -> LinearStage:
+        trained.extend(cleaned)
+        return train_stage(cleaned, *more)
+
+    monkeypatch.setattr(cascade, "train_stage", train)
 
     def answer(texts: list[str]) -> NDArray[np.float32]:
         asked.extend(texts)
@@ -116,8 +133,11 @@ def test_a_cascade_is_built_and_says_what_it_costs(dataset: Dataset, bundle: Pat
     spec, why = build_cascade(data, seen, data.validation, rows_of(data.validation), encoder, answer, tmp_path)
     assert spec is not None and why.startswith("cascade: a linear model answers ")
     assert len(asked) == 2000 and not set(asked) & set(seen.texts)  # a quarter of the others
+    assert len(trained) == 7000 and not set(trained) & set(asked)
     assert (spec.rows, spec.accuracy_transformer) == (2900, 1.0) and spec.share > 0.5 and spec.most_loss <= MAX_LOSS
     assert spec.accuracy >= 0.999 and spec.calibration_error < 0.2
+    assert sum(spec.reference.confidence_histogram) == len(data.validation)
+    assert 0 < sum(spec.reference.token_histogram) < len(data.validation)  # of the texts that were left
     assert LinearStage.load(tmp_path, spec.unit, 3)(["goal cup"]).argmax() == LABELS.index("Sports")
 
 

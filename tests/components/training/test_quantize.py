@@ -31,7 +31,6 @@ from components.training.export.quantize import channel_ranges, to_int8
 from components.training.recipe import HISTORY_FILE
 from predictor.model.bundle import Bundle
 from predictor.model.engine import OnnxEngine
-from predictor.model.kernels import Kernel, choose_kernel
 from predictor.model.text import Encoder
 
 WORDS = 400
@@ -116,8 +115,8 @@ def _gelus(file: Path) -> set[bytes]:
     return {helper.get_node_attr_value(node, "approximate") for node in nodes}
 
 
-@pytest.mark.parametrize("usual", [True, False])
-def test_sums_of_integers_are_exact_in_every_kernel(quantized: Path, usual: bool) -> None:
+@pytest.mark.parametrize("precise", ["0", "1"])
+def test_sums_of_integers_are_exact_in_every_kernel(quantized: Path, precise: str) -> None:
     graph = onnx.load(quantized).graph
     constants = {constant.name: numpy_helper.to_array(constant) for constant in graph.initializer}
     for node in graph.node:
@@ -126,11 +125,11 @@ def test_sums_of_integers_are_exact_in_every_kernel(quantized: Path, usual: bool
         weight = constants[node.input[1]]
         assert (np.abs(weight.astype(int)).max(axis=0) == 64).all()
         greatest = np.where(np.concatenate([weight.T > 0, weight.T < 0]), 255, 0).astype(np.uint8)
-        sums = _product(greatest, weight, choose_kernel(usual))
+        sums = _product(greatest, weight, precise)
         np.testing.assert_array_equal(sums, greatest.astype(np.int64) @ weight.astype(np.int64))
 
 
-def _product(source: NDArray[np.uint8], weight: NDArray[np.int8], kernel: Kernel) -> NDArray[np.float32]:
+def _product(source: NDArray[np.uint8], weight: NDArray[np.int8], precise: str) -> NDArray[np.float32]:
     outputs = weight.shape[1]
     constants = {
         "weight": weight, "one": np.float32(1), "scales": np.ones(outputs, dtype=np.float32), "zero": np.uint8(0),
@@ -144,14 +143,25 @@ def _product(source: NDArray[np.uint8], weight: NDArray[np.int8], kernel: Kernel
     )  # fmt: skip
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     options = onnxruntime.SessionOptions()
-    for name, value in kernel.settings.items():
-        options.add_session_config_entry(name, value)
+    options.add_session_config_entry("session.x64quantprecision", precise)
     session = onnxruntime.InferenceSession(
         helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString(), options,
         providers=["CPUExecutionProvider"],
     )  # fmt: skip
     sums: NDArray[np.float32] = session.run(None, {"source": source})[0]
     return sums
+
+
+def test_a_bundle_answers_bit_for_bit_alike_in_the_fast_kernel_and_in_the_precise_one(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Bundle.open(bundle).spec
+    texts = ["goal cup striker", "profit bank " * 9, "treaty", "army vote"]
+    ids = Encoder(bundle, spec.max_length, spec.cleaning)(texts)
+    model = bundle / "onnx/model_int8.onnx"
+    precise = OnnxEngine(model, spec.pad_token_id, 1)(ids)
+    monkeypatch.setattr(onnxruntime.SessionOptions, "add_session_config_entry", lambda *_: None)
+    np.testing.assert_array_equal(OnnxEngine(model, spec.pad_token_id, 1)(ids), precise)
 
 
 def golden(folder: Path) -> NDArray[np.float32]:

@@ -72,6 +72,9 @@ def test_the_linear_model_answers_where_it_is_sure_and_the_transformer_elsewhere
     assert 20 < exits.sum() < len(texts) - 20 and not exits[60]
     assert rows[exits].tobytes() == linear[exits].tobytes()
     np.testing.assert_allclose(rows[~exits], transformer.probabilities(texts)[~exits], atol=1e-6)
+    alone = [pair.cascade([text]) for text in pair.encoder.clean(texts)]
+    assert b"".join(row.tobytes() for row, _ in alone) == linear.tobytes()
+    assert [bool(gone[0]) for _, gone in alone] == exits.tolist()
     assert counts == sorted(counts) and counts[0] == exits.sum() and counts[-1] == len(texts)
     assert (linear[exits].max(axis=1) >= pair.cascade.spec.threshold).all()
 

@@ -12,7 +12,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from tests.predictor.conftest import Server
 
-TEXTS = ["goal cup striker", "profit bank &amp; shares", "treaty — rebels, «vote»", "球 zzz"]
+TEXTS = ["goal cup striker", "profit bank &amp; shares", "treaty — rebels, «vote»", "球 zzz", "cup league coach " * 8]
 
 
 def tensor_of(texts: list[Any], **more: Any) -> dict[str, Any]:

@@ -27,10 +27,16 @@ from tests.predictor.serving.asking import (
 )
 
 
-def test_every_protocol_gives_the_classifiers_answers_bit_for_bit(server: Server, bundle: Path) -> None:
-    ours = [(answer.label, answer.confidence) for answer in Classifier(bundle).classify(TEXTS)]
+@pytest.mark.parametrize(("running", "folder"), [("server", "bundle"), ("cascade_server", "cascade_bundle")])
+def test_every_protocol_gives_the_classifiers_answers_bit_for_bit(
+    running: str, folder: str, request: pytest.FixtureRequest
+) -> None:
+    classifier = Classifier(request.getfixturevalue(folder))
+    if classifier.cascade:
+        assert set(classifier.cascade(classifier.encoder.clean(TEXTS))[1]) == {False, True}
+    ours = [(answer.label, answer.confidence) for answer in classifier.classify(TEXTS)]
     for ask in (answers_v1, answers_v2, answers_v2_binary, answers_grpc, answers_grpc_raw):
-        assert ask(server) == ours, ask.__name__
+        assert ask(request.getfixturevalue(running)) == ours, ask.__name__
 
 
 def test_instances_may_be_objects_and_the_charset_may_be_named(server: Server) -> None:
