@@ -154,12 +154,12 @@ def cascade_bundle(bundle: Path, dataset, tmp_path_factory: pytest.TempPathFacto
     from components.training.export.cascade import train_stage
     from predictor.model.bundle import Bundle, CascadeSpec, seal
     from predictor.model.calibration import softmax
-    from predictor.model.text import Encoder
+    from predictor.model.classifier import Classifier
+    from predictor.model.reference import reference_of
 
     folder = tmp_path_factory.mktemp("cascade") / "bundle"
     shutil.copytree(bundle, folder)
-    spec = Bundle.open(folder).spec
-    encoder = Encoder(folder, spec.max_length, spec.cleaning)
+    spec, encoder = Bundle.open(folder).spec, Classifier(folder).encoder
     stage = train_stage(encoder.clean(dataset.train.texts), np.array(dataset.train.label_ids(spec.labels)), 3)
     stage.save(folder)
     threshold = float(np.median(softmax(stage(encoder.clean(dataset.test.texts)), 1.0).max(axis=1)))
@@ -167,5 +167,10 @@ def cascade_bundle(bundle: Path, dataset, tmp_path_factory: pytest.TempPathFacto
         unit=stage.unit, temperature=1.0, threshold=threshold, rows=60, share=0.5, accuracy=1.0,
         accuracy_transformer=1.0, accuracy_linear=1.0, most_loss=0.04, calibration_error=0.0, reference=spec.reference,
     )  # fmt: skip
-    seal(folder, spec.model_copy(update={"cascade": cascade, "cascade_reason": "a cascade of a test"}))
+    spec = spec.model_copy(update={"cascade": cascade, "cascade_reason": "a cascade of a test"})
+    seal(folder, spec)
+    texts, pair = dataset.validation.texts, Classifier(folder)
+    left = [text for text, gone in zip(texts, pair.cascade(encoder.clean(texts))[1], strict=True) if not gone]  # type: ignore[misc]
+    reference = reference_of(pair.probabilities(texts), [len(ids) for ids in encoder(left)], spec.labels)
+    seal(folder, spec.model_copy(update={"cascade": cascade.model_copy(update={"reference": reference})}))
     return folder

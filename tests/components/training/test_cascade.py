@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.svm import LinearSVC
 
 from components.data.dataset import Dataset, Split
 from components.training.export import cascade
@@ -22,7 +23,7 @@ from components.training.export.cascade import (
     train_stage,
 )
 from components.training.export.paired import paired_interval
-from predictor.model.cascade import CASCADE_FILE, LinearStage
+from predictor.model.cascade import CASCADE_FILE, Cascade, LinearStage
 from predictor.model.text import Encoder
 from tests.conftest import toy_frame
 
@@ -65,6 +66,26 @@ def test_a_class_without_rows_is_never_the_answer(kept: list[int]) -> None:
     stage = train_stage(frame["text"].tolist(), truth, 3)
     assert (stage(frame["text"].tolist()).argmax(axis=1) == truth).mean() > 0.95
     assert set(stage(toy_frame(40, 4)["text"].tolist()).argmax(axis=1)) == set(kept)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_serving_computes_what_was_trained(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[tuple[LinearSVC, Any]] = []
+
+    class Watched(LinearSVC):  # type: ignore[misc]
+        def fit(self, vectors: Any, labels: Any) -> LinearSVC:
+            fitted.append((self, vectors))
+            return super().fit(vectors, labels)
+
+    monkeypatch.setattr(cascade, "LinearSVC", Watched)
+    frame = toy_frame(40, 3)
+    frame = frame[frame["label"].isin(LABELS[:classes])]
+    texts = frame["text"].tolist()
+    stage = train_stage(texts, np.array(Split(frame).label_ids(LABELS)), classes)
+    ((model, vectors),) = fitted
+    scores = model.decision_function(vectors)
+    wanted = scores if classes > 2 else np.stack([-scores, scores], axis=1)
+    np.testing.assert_allclose(stage(texts), wanted, atol=0.002)  # weights are rounded
 
 
 def test_training_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -136,6 +157,9 @@ def test_a_cascade_is_built_and_says_what_it_costs(
     assert len(trained) == 7000 and not set(trained) & set(asked)
     assert (spec.rows, spec.accuracy_transformer) == (2900, 1.0) and spec.share > 0.5 and spec.most_loss <= MAX_LOSS
     assert spec.accuracy >= 0.999 and spec.calibration_error < 0.2
+    held = encoder.clean([*data.validation.texts, *asked])
+    served = Cascade(LinearStage.load(tmp_path, spec.unit, 3), spec)
+    assert served(held)[1].mean() == spec.share
     assert sum(spec.reference.confidence_histogram) == len(data.validation)
     assert 0 < sum(spec.reference.token_histogram) < len(data.validation)  # of the texts that were left
     assert LinearStage.load(tmp_path, spec.unit, 3)(["goal cup"]).argmax() == LABELS.index("Sports")

@@ -152,9 +152,7 @@ def _product(source: NDArray[np.uint8], weight: NDArray[np.int8], precise: str) 
     return sums
 
 
-def test_a_bundle_answers_bit_for_bit_alike_in_the_fast_kernel_and_in_the_precise_one(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_answers_bit_for_bit_alike_in_both_kernels(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Bundle.open(bundle).spec
     texts = ["goal cup striker", "profit bank " * 9, "treaty", "army vote"]
     ids = Encoder(bundle, spec.max_length, spec.cleaning)(texts)

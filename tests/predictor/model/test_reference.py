@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from components.data.dataset import Dataset
-from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
 from predictor.model.reference import CONFIDENCE_EDGES, Reference, reference_of
 from predictor.serving.batcher import Batch
@@ -59,12 +59,15 @@ def test_reference_and_metrics_count_alike(texts: list[tuple[int, float]]) -> No
     counted(reference, rows, lengths, LABELS)
 
 
-def test_the_bundles_reference_is_what_serving_its_validation_rows_counts(bundle: Path, dataset: Dataset) -> None:
-    classifier = Classifier(bundle)
-    lengths = [len(ids) for ids in classifier.encoder(dataset.validation.texts)]
-    counted(
-        Bundle.open(bundle).spec.reference,
-        classifier.probabilities(dataset.validation.texts),
-        lengths,
-        list(classifier.labels),
-    )
+@pytest.mark.parametrize("cascade", [True, False])
+def test_the_reference_is_what_serving_the_validation_rows_counts(
+    cascade: bool, cascade_bundle: Path, dataset: Dataset
+) -> None:
+    classifier = Classifier(cascade_bundle, cascade=cascade)
+    texts = classifier.encoder.clean(dataset.validation.texts)
+    left = texts
+    if classifier.cascade:
+        left = [text for text, gone in zip(texts, classifier.cascade(texts)[1], strict=True) if not gone]
+        assert 0 < len(left) < len(texts)
+    lengths = [len(ids) for ids in classifier.encoder.encode(left)]
+    counted(classifier.reference, classifier.probabilities(dataset.validation.texts), lengths, list(classifier.labels))

@@ -3,11 +3,12 @@
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.predictor.conftest import Server
+from tests.predictor.conftest import Server, start_server
 from tests.predictor.serving.asking import TEXTS, answers_grpc, answers_v1, many, metric
 
 
@@ -78,3 +79,12 @@ def test_a_cascade_is_counted_by_stage_beside_the_share_it_had_before(cascade_se
     (reference,) = metric(cascade_server, "text_classifier_cascade_reference_ratio").values()
     (share,) = metric(cascade_server, "text_classifier_cascade_share_ratio").values()
     assert reference == 0.5 and 0 <= share <= 1
+
+
+def test_without_its_cascade_a_bundle_leaves_all_texts_to_the_transformer(cascade_bundle: Path, tmp_path: Path) -> None:
+    running = start_server(cascade_bundle, tmp_path / "log", "--cascade", "off")
+    answers_v1(running)
+    counts = metric(running, "text_classifier_answers_total")
+    assert sorted(counts.values()) == [0, len(TEXTS)] and not metric(running, "text_classifier_cascade")
+    running.stop()
+    assert ", no cascade, 3 labels" in (tmp_path / "log").read_text()
