@@ -51,11 +51,10 @@ class LinearStage:
         return np.concatenate([self._logits(part) for part in portions(cleaned)])
 
     def _logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        found, starts = hashes(texts, self.unit)
-        taken = self.weights[buckets(found, len(self.weights))].sum(axis=1, dtype=np.int32)
-        sums = np.add.reduceat(taken, starts, axis=0, dtype=np.int64)
-        lengths = np.diff(starts, append=len(found))
-        logits = sums * (self.scales.astype(np.float64) / np.sqrt(lengths)[:, None]) + self.bias
+        found, bounds = hashes(texts, self.unit)
+        taken = self.weights.take(buckets(found, len(self.weights)).ravel(), axis=0)
+        sums = np.add.reduceat(taken, bounds[:-1] * found.shape[1], axis=0, dtype=np.int64)
+        logits = sums * (self.scales.astype(np.float64) / np.sqrt(np.diff(bounds))[:, None]) + self.bias
         return logits.astype(np.float32)
 
     def save(self, folder: Path) -> None:
@@ -107,4 +106,4 @@ class Cascade:
 def buckets(found: Hashes, count: int) -> NDArray[np.int64]:
     """Return the bucket of each hash; `count` is a power of two."""
     bits = count.bit_length() - 1
-    return (found >> np.uint64(64 - bits)).astype(np.int64)
+    return (found >> np.uint64(64 - bits)).view(np.int64)

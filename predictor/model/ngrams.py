@@ -23,12 +23,13 @@ MOST_CHARS = 65_536
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 # Added to n-grams of 1, 2 and 3, which are different features even where their numbers are equal.
-_SALTS = tuple(map(np.uint64, (0, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7)))
+_SALTS = np.array([0, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7], dtype=np.uint64)
+_ONE = np.uint64(1)
 _SPACE, _WORD, _OTHER, _END = range(4)
 
 
 def hashes(texts: Sequence[str], unit: Unit) -> tuple[Hashes, NDArray[np.int64]]:
-    """Return the hashes of n-grams, and where each text's begin.
+    """Return the hashes of n-grams, and which rows are of which text.
 
     A text has a row for each of its units and one for its end: words and runs of other signs, with the next one
     (n-grams of 1 and 2), or characters, with the next two (1, 2 and 3). Case is ignored.
@@ -38,15 +39,19 @@ def hashes(texts: Sequence[str], unit: Unit) -> tuple[Hashes, NDArray[np.int64]]
         unit: what a text is divided into.
 
     Returns:
-        Hashes of shape (rows, 2 or 3), and the number of the first row of each text, shape (texts,).
+        Hashes of shape (rows, 2 or 3), and the rows between which each text's stand, shape (texts + 1,).
     """
+    # A text of usual length costs as many calls of NumPy as there are below, not as many as its characters.
     cut = [text.lower()[:MOST_CHARS] for text in texts]
-    lengths = np.fromiter(map(len, cut), dtype=np.int64, count=len(cut))
     points = np.frombuffer("\0".join([*cut, ""]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    ends = np.cumsum(lengths + 1) - 1
+    bounds = np.zeros(len(cut) + 1, dtype=np.int64)
+    np.cumsum([len(text) + 1 for text in cut], out=bounds[1:])
+    ends = bounds[1:] - 1
     if unit == "characters":
-        return _of_characters(points, ends), np.append(0, ends[:-1] + 1)
-    return _of_words(points, ends)
+        return _of_characters(points, ends), bounds
+    found, rows = _of_words(points, ends)
+    np.add(rows, 1, out=bounds[1:])
+    return found, bounds
 
 
 def portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -62,46 +67,50 @@ def portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _of_characters(points: NDArray[np.uint32], ends: NDArray[np.int64]) -> Hashes:
-    first = points.astype(np.uint64) + np.uint64(1)
+    first, second, third = sizes = np.zeros((3, len(points)), dtype=np.uint64)
+    np.add(points, _ONE, out=first)
     first[ends] = 0
-    second, third = np.zeros_like(first), np.zeros_like(first)
-    second[:-1] = np.where(first[:-1] > 0, first[1:], 0)
-    third[:-2] = np.where(second[:-2] > 0, first[2:], 0)
-    two = first * np.uint64(_BASE) + second
-    three = two * np.uint64(_BASE) + third
-    return np.stack([_mixed(size + salt) for size, salt in zip((first, two, three), _SALTS, strict=True)], axis=1)
+    second[:-1] = first[1:]
+    second[ends] = 0
+    third[:-1] = second[1:]
+    third[ends] = 0
+    second += first * np.uint64(_BASE)
+    third += second * np.uint64(_BASE)
+    sizes += _SALTS[:, None]
+    return _mix(sizes).T
 
 
 def _of_words(points: NDArray[np.uint32], ends: NDArray[np.int64]) -> tuple[Hashes, NDArray[np.int64]]:
+    """Return the hashes, and the row of each text's end."""
     kinds = _kinds()[points]
     kinds[ends] = _END
-    begins = np.empty(len(kinds), dtype=bool)
-    begins[0] = True
-    begins[1:] = kinds[1:] != kinds[:-1]
-    begins[ends] = True  # the end of an empty text stands beside another end
-    starts = np.flatnonzero(begins)
-    stops = np.append(starts[1:], len(kinds))
-    of = kinds[starts]
-    starts, stops, of = starts[of != _SPACE], stops[of != _SPACE], of[of != _SPACE]
+    bounds = np.ones(len(kinds) + 1, dtype=bool)
+    np.not_equal(kinds[1:], kinds[:-1], out=bounds[1:-1])
+    bounds[ends] = True  # the end of an empty text stands beside another end
+    (places,) = bounds.nonzero()
+    of = kinds[places[:-1]]
+    kept = of != _SPACE
+    starts, stops, last = places[:-1][kept], places[1:][kept], of[kept] == _END
     # A word's hash is the polynomial of its characters: a difference of sums, divided by the power at its start.
     powers, inverses = _powers()
     sums = np.zeros(len(points) + 1, dtype=np.uint64)
-    np.cumsum((points.astype(np.uint64) + np.uint64(1)) * powers[: len(points)], out=sums[1:])
-    words = _mixed((sums[stops] - sums[starts]) * inverses[starts])
-    last = of == _END
+    np.cumsum((points + _ONE) * powers[: len(points)], out=sums[1:])
+    words = _mix((sums[stops] - sums[starts]) * inverses[starts])
     words[last] = 0
-    following = np.zeros_like(words)
-    following[:-1] = np.where(last[:-1], 0, words[1:])
-    pairs = _mixed(words * np.uint64(_BASE) + following + _SALTS[1])
-    rows = np.flatnonzero(last)
-    return np.stack([words, pairs], axis=1), np.append(0, rows[:-1] + 1)
+    pairs = words * np.uint64(_BASE)
+    pairs[:-1] += words[1:] * ~last[:-1]
+    pairs += _SALTS[1]
+    return np.stack([words, _mix(pairs)], axis=1), last.nonzero()[0]
 
 
-def _mixed(values: Hashes) -> Hashes:
-    """Spread values over all 64 bits, the highest most of all (the finaliser of MurmurHash3, A. Appleby 2011)."""
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
+def _mix(values: Hashes) -> Hashes:
+    """Spread values over all 64 bits, in place (the finaliser of MurmurHash3, A. Appleby 2011)."""
+    values ^= values >> np.uint64(33)
+    values *= np.uint64(0xFF51AFD7ED558CCD)
+    values ^= values >> np.uint64(33)
+    values *= np.uint64(0xC4CEB9FE1A85EC53)
+    values ^= values >> np.uint64(33)
+    return values
 
 
 @cache

@@ -188,8 +188,8 @@ def _counts(cleaned: Sequence[str], unit: Unit, count: int) -> csr_matrix:
     """Return n-gram counts over the root of a text's units, shape (texts, buckets)."""
     data, columns, lengths = [], [], []
     for part in portions(cleaned):
-        found, starts = hashes(part, unit)
-        units = np.diff(starts, append=len(found))
+        found, bounds = hashes(part, unit)
+        units = np.diff(bounds)
         columns.append(buckets(found, count).ravel())
         lengths.append(units * found.shape[1])
         data.append(np.repeat(1 / np.sqrt(units), units * found.shape[1]))

@@ -15,8 +15,8 @@ TEXT = st.text(st.characters(exclude_categories=[]), max_size=40) | st.text("ab 
 
 
 def of(text: str, unit: Unit) -> list[list[int]]:
-    found, starts = hashes([text], unit)
-    assert starts.tolist() == [0]
+    found, bounds = hashes([text], unit)
+    assert bounds.tolist() == [0, len(found)]
     return [list(map(int, row)) for row in found]
 
 
@@ -32,8 +32,9 @@ def read(text: str, unit: Unit) -> list[tuple[object, ...]]:
 
 @given(st.lists(TEXT, min_size=1, max_size=8), st.sampled_from(UNITS))
 def test_a_text_has_the_same_hashes_in_any_company(texts: list[str], unit: Unit) -> None:
-    found, starts = hashes(texts, unit)
-    for text, rows in zip(texts, np.split(found, starts[1:]), strict=True):
+    found, bounds = hashes(texts, unit)
+    assert bounds[-1] == len(found)
+    for text, rows in zip(texts, np.split(found, bounds[1:-1]), strict=True):
         assert rows.tolist() == of(text, unit)
 
 
