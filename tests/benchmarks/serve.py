@@ -29,6 +29,7 @@ from predictor.model.cpus import available_cpus
 from predictor.model.text import Encoder
 from tests.benchmarks.serving.answers import alone_and_mixed
 from tests.benchmarks.serving.bare import Bare, int8_peak, run_bare
+from tests.benchmarks.serving.peers import PEERS, weights_for_peers
 from tests.benchmarks.serving.rounds import (
     CALL,
     SCRATCH,
@@ -43,16 +44,7 @@ from tests.benchmarks.serving.rounds import (
     served,
 )
 from tests.benchmarks.serving.rows import against_bare, against_peers, by_itself, one_client
-from tests.benchmarks.serving.servers import (
-    MODEL,
-    OURS,
-    PEERS,
-    Running,
-    Setting,
-    Unavailable,
-    elsewhere,
-    weights_for_peers,
-)
+from tests.benchmarks.serving.servers import MODEL, OURS, Running, Setting, Unavailable, elsewhere
 from tests.benchmarks.table import publish, row
 from tests.benchmarks.work import Shape
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tests.benchmarks.serving.bare import one_by_one
 from tests.benchmarks.serving.load import Load, Outcome, drive
-from tests.benchmarks.serving.servers import Running, Server, Setting, Unavailable, installed, started
+from tests.benchmarks.serving.peers import installed
+from tests.benchmarks.serving.servers import Running, Server, Setting, Unavailable, started
 
 SCRATCH = Path("bench/serve")
 CALL = 64

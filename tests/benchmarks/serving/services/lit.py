@@ -1,24 +1,39 @@
 """The model behind LitServe.
 
-python lit.py MODEL PORT THREADS BATCH WAIT_MS BF16 WORKERS
+python lit.py MODEL PORT THREADS BATCH WAIT_MS WORKERS ENGINE
+
+ENGINE is fp32 or bf16, for PyTorch, or an ONNX file.
 """
 
 import sys
 
 import litserve
+import onnxruntime
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-FOLDER = sys.argv[1]
-PORT, THREADS, BATCH, WAIT_MS, BF16, WORKERS = map(int, sys.argv[2:8])
+FOLDER, ENGINE = sys.argv[1], sys.argv[7]
+PORT, THREADS, BATCH, WAIT_MS, WORKERS = map(int, sys.argv[2:7])
 
 
 class Classifier(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         torch.set_num_threads(THREADS)
         self.tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-        model = AutoModelForSequenceClassification.from_pretrained(FOLDER).eval()
-        self.model = model.to(torch.bfloat16) if BF16 else model
+        self.names = AutoConfig.from_pretrained(FOLDER).id2label
+        if ENGINE.endswith(".onnx"):
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = THREADS
+            self.session = onnxruntime.InferenceSession(ENGINE, options, providers=["CPUExecutionProvider"])
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(FOLDER).eval()
+            self.model = model.to(torch.bfloat16) if ENGINE == "bf16" else model
+
+    def logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        if ENGINE.endswith(".onnx"):
+            names = ("input_ids", "attention_mask")
+            return torch.from_numpy(self.session.run(["logits"], {name: inputs[name].numpy() for name in names})[0])
+        return self.model(**inputs).logits.float()  # type: ignore[no-any-return]
 
     def decode_request(self, request: dict[str, str]) -> str:
         return request["text"]
@@ -27,8 +42,8 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc]
         several = [texts] if isinstance(texts, str) else list(texts)
         inputs = self.tokenizer(several, padding=True, truncation=True, max_length=128, return_tensors="pt")
         with torch.inference_mode():
-            rows = torch.softmax(self.model(**inputs).logits.float(), dim=1)
-        answers = [(self.model.config.id2label[int(row.argmax())], float(row.max())) for row in rows]
+            rows = torch.softmax(self.logits(inputs), dim=1)
+        answers = [(self.names[int(row.argmax())], float(row.max())) for row in rows]
         return answers[0] if isinstance(texts, str) else answers
 
     def encode_response(self, answer: tuple[str, float]) -> dict[str, object]:
