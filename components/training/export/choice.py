@@ -1,9 +1,10 @@
 """int8 or fp32: int8 is served unless it is shown to be worse.
 
-A few rows cannot tell a loss of 0.3 points from chance, and int8 is faster on every CPU. So int8 is refused
-where one of two tests, each at 5%, shows a loss over the limit: a paired one on validation rows, and one on further
-rows without their labels (fp32 has learned training rows by heart, so theirs would flatter it), where fp32's own
-probabilities say what each other answer of int8 costs.
+A few rows cannot tell a loss of 0.3 points from chance, and int8 was faster on every CPU so far; a training says by how
+much. Speed decides nothing, or a bundle would depend on what else its machine was doing. So int8 is refused where one
+of two tests, each at 5%, shows a loss over the limit: a paired one on validation rows, and one on further rows without
+their labels (fp32 has learned training rows by heart, so theirs would flatter it), where fp32's own probabilities say
+what each other answer of int8 costs.
 """
 
 from dataclasses import dataclass

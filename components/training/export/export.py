@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 import numpy as np
 import onnx
@@ -39,6 +41,9 @@ from predictor.model.text import Encoder
 CALIBRATION_ROWS = 256
 # Rows on which int8 is compared with fp32: of training where there are fewer of validation.
 _COMPARED_ROWS = 1_000
+# Rows that say how fast each precision is: less than a second with a small backbone.
+_TIMED_ROWS = 16
+_TIMED_ROUNDS = 5
 # Rows that PyTorch scores too, to check that the exported graph computes the same.
 _AGREEMENT_ROWS = 256
 # Logits of each precision that fit into 64 MB: with 4,000 classes those of 4,000 validation rows.
@@ -90,7 +95,8 @@ def export(
         )
     seen = compare(every["fp32"], every["int8"], truth, fit_temperature(scored["fp32"], truth))
     precision, reason = choose_served_precision(seen)
-    say(f"{precision}: {reason}")
+    faster = rate_ratio(engines["int8"], engines["fp32"], ids[:_TIMED_ROWS])
+    say(f"{precision}: {reason}; int8 computes {faster:.2g} times as many texts a second as fp32 on this CPU")
     chosen = scored[precision]
     temperature = fit_temperature(chosen, truth)
     before, rows = softmax(chosen, 1.0), softmax(chosen, temperature)
@@ -128,6 +134,17 @@ def export(
         files={},
     )
     return seal(out, spec)
+
+
+def rate_ratio(one: Engine, other: Engine, ids: list[list[int]]) -> float:
+    """Return how many times as fast as the other an engine is on these texts: the median of paired rounds."""
+
+    def seconds(engine: Engine) -> float:
+        started = perf_counter()
+        engine(ids)
+        return perf_counter() - started
+
+    return median(seconds(other) / seconds(one) for _ in range(_TIMED_ROUNDS))
 
 
 def stratified_rows(labels: Sequence[str], rows: int) -> list[int]:

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -86,6 +87,21 @@ def test_a_graph_that_disagrees_with_the_model_is_not_shipped(
     with pytest.raises(RuntimeError, match="the export is broken"):
         export(checkpoint, dataset, dataset.train, 0.5, "toy", tmp_path / "out")
     assert not (tmp_path / "out/serving.json").exists()
+
+
+def test_how_much_faster_an_engine_is_is_the_median_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(module, "perf_counter", lambda: now)
+
+    def engine(seconds: list[float]) -> Any:
+        def run(ids: list[list[int]]) -> None:
+            nonlocal now
+            now += seconds.pop()
+
+        return run
+
+    # In one round the first was interrupted, in one the second.
+    assert module.rate_ratio(engine([2, 2, 90, 2, 2]), engine([6, 6, 6, 6, 90]), [[1]]) == 3
 
 
 def test_temperature_repairs_confidence_that_is_off_by_a_known_factor() -> None:
