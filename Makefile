@@ -50,7 +50,7 @@ BENCH_SERVE = $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE)) 
 
 bench-serve: $(STAMP) ## time serving against other servers: make bench-serve DATA=path/to/folder BUNDLE=path/to/bundle
 	@$(BIN)/python -m tests.benchmarks.serve $(BENCH_SERVE) $(and $(ROUNDS),--rounds $(ROUNDS)) \
-		$(and $(PEERS),--peers $(PEERS)) $(and $(URL),--url $(URL)) $(and $(CASCADE),--cascade $(CASCADE))
+		$(and $(PEERS),--peers $(PEERS)) $(and $(URL),--url $(URL))
 
 bench-cascade: $(STAMP) ## accuracy and speed of a bundle with and without its cascade: make bench-cascade DATA=... BUNDLE=...
 	@$(BIN)/python -m tests.benchmarks.cascade $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))

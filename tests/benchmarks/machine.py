@@ -13,6 +13,11 @@ _SETS = {
 }  # fmt: skip
 
 
+def has_vnni() -> bool:
+    """Whether the CPU multiplies 8-bit integers and adds four products in one instruction."""
+    return "VNNI" in cpu_here()
+
+
 def cpu_here(file: Path = Path("/proc/cpuinfo")) -> str:
     """Return the CPU's name, family and model, its instruction sets for products, and how many cores may be used."""
     facts: dict[str, str] = {}

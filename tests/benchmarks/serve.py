@@ -3,13 +3,12 @@
     make bench-serve                                        # a bundle of the sample, texts of the sample
     make bench-serve DATA=path/to/folder BUNDLE=path/to/bundle
     make bench-serve PEERS=mlserver,infinity ROUNDS=1 SECONDS=3
-    make bench-serve CASCADE=on BUNDLE=path/to/bundle       # with the cascade of the bundle
     make bench-serve URL=http://localhost:8080/v2/models/classifier/infer
 
-Each round starts each server afresh, one after the other, and puts it through the same phases: warm-up, 1 client,
-32 clients, a fixed rate, 64 texts a call, 256 clients. Figures are medians over the rounds, ratios medians of the
-ratios within a round. Clients run in another process on the same cores. Our server keeps no answers here: each text is
-computed each time, as in the peers.
+A bundle with a cascade is served twice, without and with it. Each round starts each server afresh, one after the other,
+and puts it through the same phases: warm-up, 1 client, 32 clients, a fixed rate, 64 texts a call, 256 clients. Figures
+are medians over the rounds, ratios medians of the ratios within a round. Clients run in another process on the same
+cores. Our server keeps no answers here: each text is computed each time, as in the peers.
 """
 
 import argparse
@@ -27,6 +26,7 @@ from components.data.sources import collect
 from predictor.model.bundle import Bundle
 from predictor.model.cpus import available_cpus
 from predictor.model.text import Encoder
+from tests.benchmarks.machine import has_vnni
 from tests.benchmarks.serving.answers import alone_and_mixed
 from tests.benchmarks.serving.bare import Bare, int8_peak, run_bare
 from tests.benchmarks.serving.peers import PEERS, weights_for_peers
@@ -43,8 +43,17 @@ from tests.benchmarks.serving.rounds import (
     measure,
     served,
 )
-from tests.benchmarks.serving.rows import against_bare, against_peers, by_itself, one_client
-from tests.benchmarks.serving.servers import MODEL, OURS, Running, Setting, Unavailable, elsewhere
+from tests.benchmarks.serving.rows import VNNI, WITHOUT_VNNI, against_bare, against_peers, by_itself, one_client
+from tests.benchmarks.serving.servers import (
+    MODEL,
+    OURS,
+    WITHOUT_CASCADE,
+    Running,
+    Server,
+    Setting,
+    Unavailable,
+    elsewhere,
+)
 from tests.benchmarks.table import publish, row
 from tests.benchmarks.work import Shape
 
@@ -73,9 +82,9 @@ def bundle_at(folder: str) -> Path:
     return Path(json.loads(said)["bundle"])
 
 
-def ours(bundle: Path) -> Peer:
+def ours(bundle: Path, server: Server = OURS) -> Peer:
     """Return our server; it chooses its threads by itself."""
-    return Peer(OURS, Path(sys.executable), bundle, Setting(threads=1))
+    return Peer(server, Path(sys.executable), bundle, Setting(threads=1))
 
 
 def main() -> None:
@@ -85,30 +94,38 @@ def main() -> None:
     parser.add_argument("--bundle", default="", help="a bundle; empty: one is trained on the sample")
     parser.add_argument("--peers", default=",".join(PEERS), help="those to compare with, or none")
     parser.add_argument("--url", default="", help="a server that runs already: the address of V1, V2 or TEI")
-    parser.add_argument("--cascade", default="off", choices=["on", "off"], help="of our server")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15.0, help="of a phase")
     asked = parser.parse_args()
-    os.environ["PIGEONHOLE_CASCADE"] = asked.cascade  # our server reads it
     logging.getLogger("transformers").setLevel(logging.ERROR)
     texts = texts_of(asked.data)
     bundle = bundle_at(asked.bundle)
+    goals = VNNI if has_vnni() else WITHOUT_VNNI
     with client() as send:
         peers, missing = _peers(send, asked.peers, bundle, texts, asked.seconds)
-        rounds, bares, peak = _rounds(send, ours(bundle), peers, asked.url, bundle, texts, asked)
-        with served(ours(bundle)) as running:
+        mine = [ours(bundle, WITHOUT_CASCADE)]
+        if Bundle.open(bundle).spec.cascade:
+            mine.append(ours(bundle))
+        rounds, bares, peak = _rounds(send, [*mine, *peers], asked.url, bundle, texts, asked)
+        with served(mine[0]) as running:
             print(f"{len(texts.lone)} texts one by one, {PASSES} times, with and without the server", flush=True)
             singles = lone(send, running, bundle, texts.lone, PASSES)
-            print(f"each of {len(texts.all):,} texts alone and in mixed calls", flush=True)
-            changed, moved = alone_and_mixed(send, running.host, running.port, MODEL, texts.all)
-    rows = against_peers(rounds)
-    rows += one_client(singles)
-    rows += against_bare(rounds["ours"], bares, peak, Shape.of(bundle), _lengths(bundle, texts))
-    rows += by_itself(rounds["ours"])
-    rows.append(row("labels that change in mixed calls", f"of {len(texts.all):,}", changed, goal=0, at_most=True))
-    rows.append(row("most any probability moves in mixed calls", "", moved, goal=0.01, at_most=True))
-    publish("serve" if asked.cascade == "off" else "serve-cascade", rows)
-    print(f"{ANSWERS}, its cascade {asked.cascade}; {available_cpus()} cores for server, engine and client together")
+        rows = []
+        for peer in mine:
+            with served(peer) as running:
+                print(f"each of {len(texts.all):,} texts alone and in mixed calls, {peer.server.name}", flush=True)
+                changed, moved = alone_and_mixed(send, running.host, running.port, MODEL, texts.all)
+            of = f"of {len(texts.all):,}, {peer.server.name}"
+            rows.append(row("labels that change in mixed calls", of, changed, goal=0, at_most=True))
+            rows.append(row("most any probability moves in mixed calls", of, moved, goal=0.01, at_most=True))
+    alone, *pair = (rounds.pop(peer.name) for peer in mine)
+    for cascade in pair:
+        with_it = "with the cascade"
+        rows = against_peers(rounds, cascade, goals, with_it) + by_itself(cascade, with_it) + rows
+    own = against_bare(alone, bares, peak, Shape.of(bundle), _lengths(bundle, texts), goals)
+    rows = against_peers(rounds, alone, goals) + one_client(singles) + own + by_itself(alone) + rows
+    publish("serve", rows)
+    print(f"{ANSWERS}; {available_cpus()} cores for server, engine and client together")
     for name, reason in missing.items():
         print(f"not measured: {name}: {reason}")
 
@@ -128,7 +145,7 @@ def _peers(send: Send, names: str, bundle: Path, texts: Texts, seconds: float) -
 
 
 def _rounds(
-    send: Send, mine: Peer, peers: list[Peer], url: str, bundle: Path, texts: Texts, asked: argparse.Namespace
+    send: Send, servers: list[Peer], url: str, bundle: Path, texts: Texts, asked: argparse.Namespace
 ) -> tuple[dict[str, list[Measured]], list[Bare], float]:
     rounds: dict[str, list[Measured]] = {}
     bares, peaks = [], []
@@ -145,9 +162,7 @@ def _rounds(
             peaks.append(process.submit(int8_peak).result())
             bares.append(process.submit(run_bare, bundle, texts.all, asked.seconds).result())
         print(f"  {bares[-1].ids_ready:7.1f} texts/s in the bare engine, {bares[-1].tokenising:.1f} with tokenising")
-        with served(mine) as running:
-            note("ours", running)
-        for peer in peers:
+        for peer in servers:
             with served(peer) as running:
                 note(peer.name, running)
         if url:

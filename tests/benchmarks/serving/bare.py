@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.model.bundle import Bundle
+from predictor.model.bundle import Bundle, Precision
 from predictor.model.classifier import BATCH
 from predictor.model.cpus import available_cpus
 from predictor.model.engine import Engine, load_engine
@@ -30,14 +30,16 @@ class Bare:
     """Texts a second in batches of like length."""
     tokenising: float
     """The same with cleaning and tokenising each batch."""
+    fp32: float
+    """Texts a second of the engine in fp32, ids ready."""
 
 
 @functools.cache
-def _loaded(bundle_folder: Path) -> tuple[Engine, Encoder]:
+def _loaded(bundle_folder: Path, precision: Precision | None = None) -> tuple[Engine, Encoder]:
     """Return what a server would start, warm."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     bundle = Bundle.open(bundle_folder)
-    engine = load_engine(bundle, bundle.spec.precision)
+    engine = load_engine(bundle, precision or bundle.spec.precision)
     encoder = Encoder(bundle_folder, bundle.spec.max_length, bundle.spec.cleaning)
     engine(encoder(["a text to warm up with " * 8] * BATCH))
     return engine, encoder
@@ -50,8 +52,9 @@ def one_by_one(bundle_folder: Path, texts: list[str]) -> NDArray[np.float64]:
 
 
 def run_bare(bundle_folder: Path, texts: list[str], seconds: float) -> Bare:
-    """Measure the engine a server would start."""
+    """Measure the engine a server would start, and fp32 beside it."""
     engine, encoder = _loaded(bundle_folder)
+    fp32, _ = _loaded(bundle_folder, "fp32")
     ids = encoder(texts)
     order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
@@ -60,11 +63,14 @@ def run_bare(bundle_folder: Path, texts: list[str], seconds: float) -> Bare:
     def ready(batch: list[int]) -> None:
         engine([ids[place] for place in batch])
 
+    def ready_fp32(batch: list[int]) -> None:
+        fp32([ids[place] for place in batch])
+
     def tokenising(batch: list[int]) -> None:
         engine(encoder([texts[place] for place in batch]))
 
     with ThreadPoolExecutor(engine.lanes) as pool:
-        rates = [_rate(pool, engine.lanes, work, batches, seconds) for work in (ready, tokenising)]
+        rates = [_rate(pool, engine.lanes, work, batches, seconds) for work in (ready, tokenising, ready_fp32)]
     return Bare(*rates)
 
 

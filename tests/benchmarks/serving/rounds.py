@@ -119,8 +119,8 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """The server and how it is set."""
-        return f"{self.server.name}, {self.setting}"
+        """The server, and how it is set where it does not set itself."""
+        return f"{self.server.name}, {self.setting}" if self.server.packages else self.server.name
 
 
 def served(peer: Peer) -> AbstractContextManager[Running]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -124,6 +124,9 @@ def tensor(name: str) -> Callable[[Sequence[str]], object]:
 
 OURS = Server(
     "ours", _ours, f"/v1/models/{MODEL}:predict", lambda texts: {"instances": list(texts)}, "/v2/health/ready"
+)
+WITHOUT_CASCADE = replace(
+    OURS, name="ours without its cascade", command=lambda place, setting: [*_ours(place, setting), "--cascade", "off"]
 )
 
 
