@@ -64,6 +64,7 @@ def _wait_for_saves(folder: Path, times: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow(reason="trains in three processes")
 def test_killed_in_the_second_epoch_it_ends_with_the_same_weights(
     dataset: Dataset, backbone: Path, tmp_path: Path
 ) -> None:

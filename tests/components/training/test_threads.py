@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow(reason="loads PyTorch in thirteen processes")
+
 # What each process that trains imports before torch, in this order; torch is imported next, where it is not yet.
 _ENTRIES = {
     "step": "import components.platform.tracking, components.training.job",

@@ -21,6 +21,7 @@ from components.training.baseline import load_baseline, train_baseline
 from components.training.few_shot.head import fit_head
 from components.training.fine_tuning.fine_tune import fine_tune
 from components.training.fine_tuning.loss import class_weights
+from components.training.fine_tuning.model import load_classifier
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 
@@ -118,6 +119,13 @@ def test_an_incomplete_backbone_is_refused(backbone: Path, tmp_path: Path, missi
     (folder / missing).unlink()
     with pytest.raises(InputError, match=message):
         resolve_backbone(str(folder))
+
+
+def test_a_backbone_with_broken_weights_is_named(backbone: Path, dataset: Dataset, tmp_path: Path) -> None:
+    broken = shutil.copytree(backbone, tmp_path / "backbone")
+    (broken / "model.safetensors").write_bytes(b"garbage")
+    with pytest.raises(InputError, match=f"^backbone {broken} cannot be loaded"):
+        load_classifier(broken, dataset.labels)
 
 
 def test_an_unknown_backbone_is_refused() -> None:

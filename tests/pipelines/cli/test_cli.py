@@ -250,6 +250,7 @@ def test_help_has_examples_and_the_options_environment_names(command: str) -> No
     assert "PIGEONHOLE_" in done.stdout
 
 
+@pytest.mark.slow(reason="a whole run up to the step that loads it")
 def test_a_backbone_that_cannot_be_loaded_is_named(data_folder: Path, backbone: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(backbone, tmp_path / "backbone")
     (broken / "model.safetensors").write_bytes(b"garbage")
