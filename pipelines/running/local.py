@@ -137,13 +137,25 @@ def _workspace(out: Path) -> Iterator[Path]:
             if _keep_unfinished(out):
                 print(f"pigeonhole: what the finished steps made is kept in {out / UNFINISHED}", file=sys.stderr)
             else:
-                for made in {out / name for name in _STEP_OUTPUTS} - before:
-                    shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
+                for made in (out / name for name in _STEP_OUTPUTS):
+                    if made not in before:
+                        _remove(made)
             with contextlib.suppress(OSError):  # not there, or not empty
                 (out / CHECKPOINTS).rmdir()
             raise
         for done in (work, out / CHECKPOINTS, out / UNFINISHED):
             shutil.rmtree(done, ignore_errors=True)
+
+
+def _remove(made: Path) -> None:
+    if made.is_dir():
+        shutil.rmtree(made)
+        return
+    made.unlink(missing_ok=True)
+    # A step that is stopped while it writes leaves SQLite's journal, which is of no use without the database. (Beside a
+    # database that stays it has to stay: SQLite undoes what was half-written.)
+    for journal in made.parent.glob(f"{made.name}-*"):
+        journal.unlink(missing_ok=True)
 
 
 def _keep_unfinished(out: Path) -> bool:
