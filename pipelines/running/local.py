@@ -30,7 +30,8 @@ CHECKPOINTS = ".checkpoints"
 _WORK = ".run"
 UNFINISHED = "unfinished"
 # What the steps write directly into the results folder, while the run may still fail.
-_STEP_OUTPUTS = ("bundles", "mlartifacts", "mlflow.db")
+_DATABASE = "mlflow.db"
+_STEP_OUTPUTS = ("bundles", "mlartifacts", _DATABASE)
 
 
 def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
             try:
                 outputs = _run(
                     work, console,
-                    bundle_root=str(out / "bundles"), mlflow_tracking_uri=f"sqlite:///{out}/mlflow.db",
+                    bundle_root=str(out / "bundles"), mlflow_tracking_uri=f"sqlite:///{out}/{_DATABASE}",
                     checkpoint_root=str(out / CHECKPOINTS), **parameters,
                 )  # fmt: skip
             except RuntimeError as error:
@@ -89,7 +90,7 @@ def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
             "bundle": str(bundle),
             **outputs,
             "report": str(out / "report.html"),
-            "mlflow": f"sqlite:///{out}/mlflow.db",
+            "mlflow": f"sqlite:///{out}/{_DATABASE}",
             "seconds": round(time.monotonic() - started, 1),
         }
         (work / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
@@ -137,25 +138,16 @@ def _workspace(out: Path) -> Iterator[Path]:
             if _keep_unfinished(out):
                 print(f"pigeonhole: what the finished steps made is kept in {out / UNFINISHED}", file=sys.stderr)
             else:
-                for made in (out / name for name in _STEP_OUTPUTS):
-                    if made not in before:
-                        _remove(made)
+                for made in {out / name for name in _STEP_OUTPUTS} - before:
+                    shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
+                if out / _DATABASE not in before:
+                    # What SQLite needs to undo a half-written change, beside a database that stays.
+                    (out / f"{_DATABASE}-journal").unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not there, or not empty
                 (out / CHECKPOINTS).rmdir()
             raise
         for done in (work, out / CHECKPOINTS, out / UNFINISHED):
             shutil.rmtree(done, ignore_errors=True)
-
-
-def _remove(made: Path) -> None:
-    if made.is_dir():
-        shutil.rmtree(made)
-        return
-    made.unlink(missing_ok=True)
-    # A step that is stopped while it writes leaves SQLite's journal, which is of no use without the database. (Beside a
-    # database that stays it has to stay: SQLite undoes what was half-written.)
-    for journal in made.parent.glob(f"{made.name}-*"):
-        journal.unlink(missing_ok=True)
 
 
 def _keep_unfinished(out: Path) -> bool:

@@ -41,7 +41,7 @@ def hashes(texts: Sequence[str], unit: Unit) -> tuple[Hashes, NDArray[np.int64]]
     Returns:
         Hashes of shape (rows, 2 or 3), and the rows between which each text's stand, shape (texts + 1,).
     """
-    # A text of usual length costs as many calls of NumPy as there are below, not as many as its characters.
+    # With one short text the calls of NumPy are the cost; append, where and other helpers cost the most.
     cut = [text.lower()[:MOST_CHARS] for text in texts]
     points = np.frombuffer("\0".join([*cut, ""]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     bounds = np.zeros(len(cut) + 1, dtype=np.int64)

@@ -13,21 +13,34 @@ _SETS = {
 }  # fmt: skip
 
 
-def has_vnni() -> bool:
+_INFO = Path("/proc/cpuinfo")
+
+
+def has_vnni(file: Path = _INFO) -> bool:
     """Whether the CPU multiplies 8-bit integers and adds four products in one instruction."""
-    return "VNNI" in cpu_here()
+    return not {"avx_vnni", "avx512_vnni"}.isdisjoint(_flags(_facts(file)))
 
 
-def cpu_here(file: Path = Path("/proc/cpuinfo")) -> str:
+def cpu_here(file: Path = _INFO) -> str:
     """Return the CPU's name, family and model, its instruction sets for products, and how many cores may be used."""
-    facts: dict[str, str] = {}
-    if file.is_file():
-        for line in file.read_text().splitlines():
-            name, _, value = line.partition(":")
-            facts.setdefault(name.strip(), value.strip())
-    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    facts = _facts(file)
+    flags = _flags(facts)
     sets = [words for flag, words in _SETS.items() if flag in flags]
     kind = [facts.get("model name") or platform.processor() or platform.machine()]
     if "cpu family" in facts:
         kind.append(f"family {facts['cpu family']} model {facts.get('model', '?')}")
     return f"{' '.join(kind)}, {' '.join(sets) or 'no known instruction sets'}, {available_cpus()} cores"
+
+
+def _facts(file: Path) -> dict[str, str]:
+    """Return what the system says of the first CPU."""
+    facts: dict[str, str] = {}
+    if file.is_file():
+        for line in file.read_text().splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    return facts
+
+
+def _flags(facts: dict[str, str]) -> set[str]:
+    return set((facts.get("flags") or facts.get("Features") or "").split())

@@ -43,7 +43,15 @@ from tests.benchmarks.serving.rounds import (
     measure,
     served,
 )
-from tests.benchmarks.serving.rows import VNNI, WITHOUT_VNNI, against_bare, against_peers, by_itself, one_client
+from tests.benchmarks.serving.rows import (
+    VNNI,
+    WITHOUT_VNNI,
+    against_bare,
+    against_peers,
+    by_itself,
+    one_client,
+    with_cascade,
+)
 from tests.benchmarks.serving.servers import (
     MODEL,
     OURS,
@@ -110,21 +118,20 @@ def main() -> None:
         with served(mine[0]) as running:
             print(f"{len(texts.lone)} texts one by one, {PASSES} times, with and without the server", flush=True)
             singles = lone(send, running, bundle, texts.lone, PASSES)
-        rows = []
+        mixed = []
         for peer in mine:
             with served(peer) as running:
                 print(f"each of {len(texts.all):,} texts alone and in mixed calls, {peer.server.name}", flush=True)
                 changed, moved = alone_and_mixed(send, running.host, running.port, MODEL, texts.all)
             of = f"of {len(texts.all):,}, {peer.server.name}"
-            rows.append(row("labels that change in mixed calls", of, changed, goal=0, at_most=True))
-            rows.append(row("most any probability moves in mixed calls", of, moved, goal=0.01, at_most=True))
+            mixed.append(row("labels that change in mixed calls", of, changed, goal=0, at_most=True))
+            mixed.append(row("most any probability moves in mixed calls", of, moved, goal=0.01, at_most=True))
     alone, *pair = (rounds.pop(peer.name) for peer in mine)
-    for cascade in pair:
-        with_it = "with the cascade"
-        rows = against_peers(rounds, cascade, goals, with_it) + by_itself(cascade, with_it) + rows
-    own = against_bare(alone, bares, peak, Shape.of(bundle), _lengths(bundle, texts), goals)
-    rows = against_peers(rounds, alone, goals) + one_client(singles) + own + by_itself(alone) + rows
-    publish("serve", rows)
+    rows = against_peers(rounds, alone, goals) + one_client(singles)
+    rows += against_bare(alone, bares, peak, Shape.of(bundle), _lengths(bundle, texts), goals) + by_itself(alone)
+    for measured in pair:
+        rows += with_cascade(rounds, measured, goals)
+    publish("serve", rows + mixed)
     print(f"{ANSWERS}; {available_cpus()} cores for server, engine and client together")
     for name, reason in missing.items():
         print(f"not measured: {name}: {reason}")
@@ -133,8 +140,11 @@ def main() -> None:
 def _peers(send: Send, names: str, bundle: Path, texts: Texts, seconds: float) -> tuple[list[Peer], dict[str, str]]:
     """Return the peers that can run here, and why the others cannot."""
     found, missing = [], {}
+    keys = [name for name in names.split(",") if name and name != "none"]
+    if not keys:
+        return [], {}
     weights = weights_for_peers(bundle, SCRATCH / "weights")
-    for key in (name for name in names.split(",") if name and name != "none"):
+    for key in keys:
         if key not in PEERS:
             sys.exit(f"there is no peer '{key}': name some of {', '.join(PEERS)}, or none")
         try:

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.benchmarks.serving.load import Load, drive, get, post
-from tests.benchmarks.serving.rounds import Lone
-from tests.benchmarks.serving.rows import one_client
+from tests.benchmarks.serving.load import Load, Outcome, drive, get, post
+from tests.benchmarks.serving.rounds import Lone, Measured
+from tests.benchmarks.serving.rows import Goals, against_peers, one_client, with_cascade
 from tests.benchmarks.serving.servers import elsewhere
+from tests.benchmarks.table import Row
 from tests.benchmarks.work import Shape
 
 
@@ -111,6 +113,33 @@ def test_single_texts_are_compared_with_the_engines_usual_time_for_the_same_text
     bare = np.array([[1.0, 10.0], [1.0, 10.0], [4.0, 10.0]])  # once the machine was busy
     median, p99, seconds = one_client(Lone(np.array([[1.5, 12.0]] * 3), bare))
     assert [median.ours, p99.ours, p99.peer, seconds.ours] == pytest.approx([1.35, 1.5, 3.85, 12_000]) and p99.met
+
+
+def measured(rate: float, p99: float) -> Measured:
+    """A round of a server that answers at a rate, and in which one request in fifty takes a time."""
+    seconds = np.array([p99 / 10] * 98 + [p99] * 2)
+    outcome = Outcome(seconds, np.arange(100), np.array([0.01]), {}, 100 / rate, 0.1, {})
+    return Measured(outcome, outcome, outcome, outcome, outcome, 2**20)
+
+
+def test_the_ratio_to_a_peer_is_the_median_of_rounds_with_the_goal_of_its_kind() -> None:
+    mine = [measured(rate, 0.1) for rate in (50, 30, 900)]
+    peer = {"peer": [measured(rate, 0.5) for rate in (10, 10, 10)]}
+    goals = Goals(many=4, calls=6, cascade=5.5, p99=0.15, peak=0.4, int8=1)
+
+    def seen(rows: list[Row]) -> dict[str, tuple[Any, bool | None]]:
+        return {each.metric: (pytest.approx(each.value), each.met) for each in rows if each.goal and each.peer_name}
+
+    assert seen(against_peers(peer, mine, goals)) == {
+        "32 clients, one text a call": (5, True),
+        "32 clients, p99": (0.2, False),
+        "64 texts a call": (5, False),
+    }
+    assert seen(with_cascade(peer, mine, goals)) == {
+        "32 clients, one text a call, with the cascade": (5, False),
+        "32 clients, p99, with the cascade": (0.2, False),
+        "64 texts a call, with the cascade": (5, False),
+    }
 
 
 def test_a_text_of_53_tokens_is_so_many_operations(tmp_path: Path) -> None:

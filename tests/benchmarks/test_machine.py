@@ -5,26 +5,28 @@ from pathlib import Path
 import pytest
 
 from predictor.model.cpus import available_cpus
-from tests.benchmarks.machine import cpu_here
+from tests.benchmarks.machine import cpu_here, has_vnni
 
 CORES = f"{available_cpus()} cores"
 
 
 @pytest.mark.parametrize(
-    ("info", "said"),
+    ("info", "said", "vnni"),
     [
         (
             "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 207\nmodel name\t: Some Xeon\n"
             "flags\t\t: fpu avx2 avx512f avx512_vnni\n\nprocessor\t: 1\nmodel name\t: another\n",
             f"Some Xeon family 6 model 207, AVX2 AVX-512 AVX512-VNNI, {CORES}",
+            True,
         ),
-        ("processor\t: 0\nFeatures\t: fp asimd i8mm\n", f"NEON I8MM, {CORES}"),
+        ("flags\t\t: avx2\n", f"AVX2, {CORES}", False),
+        ("processor\t: 0\nFeatures\t: fp asimd i8mm\n", f"NEON I8MM, {CORES}", False),
     ],
 )
-def test_the_cpu_is_named_with_its_instruction_sets(tmp_path: Path, info: str, said: str) -> None:
+def test_the_cpu_is_named_with_its_instruction_sets(tmp_path: Path, info: str, said: str, vnni: bool) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(info)
-    assert cpu_here(file).endswith(said)
+    assert cpu_here(file).endswith(said) and has_vnni(file) == vnni
 
 
 def test_a_system_without_cpuinfo_is_named(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.cluster.callers import Callers
 from tests.conftest import toy_frame
 from tests.fakes.kserve_on_cluster import NAME, Kserve, uri
 from tests.ports import free_port
-from tests.predictor.conftest import Server, start_server
+from tests.predictor.conftest import Server, serving
 from tests.prometheus import needs_prometheus, prometheus
 
 _PATIENCE_SECONDS = 180
@@ -144,9 +144,7 @@ def town(cluster: Cluster, kubeconfig: Path, bundle: Path, tmp_path: Path) -> It
 
 
 def _served(stack: ExitStack, folder: Path, log: Path, *options: str) -> Server:
-    server = start_server(folder, log, "--cache-entries", "0", *options, model=NAME)
-    stack.callback(server.stop)
-    return server
+    return stack.enter_context(serving(folder, log, "--cache-entries", "0", *options, model=NAME))
 
 
 def _scraping(targets: list[str], namespace: str) -> str:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,36 +28,42 @@ class Server:
         return self.process.wait(timeout=60)
 
 
-def start_server(bundle: Path, log: Path, *options: str, model: str = "toy") -> Server:
+@contextmanager
+def serving(bundle: Path, log: Path, *options: str, model: str = "toy") -> Iterator[Server]:
+    """Start a server and wait until it is ready; end it with the block, if it has not ended before."""
     http, rpc = free_port(), free_port()
     command = [sys.executable, "-m", "pipelines.cli", "serve", str(bundle)]
     command += ["--http-port", str(http), "--grpc-port", str(rpc), "--model-name", model, *options]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True)
     server = Server(process, f"http://127.0.0.1:{http}", f"127.0.0.1:{rpc}", log)
+    try:
+        _until_ready(server, model)
+        yield server
+    finally:
+        if process.poll() is None:
+            server.stop()
+
+
+def _until_ready(server: Server, model: str) -> None:
     for _ in range(600):
-        if process.poll() is not None:
-            raise AssertionError(f"the server ended with {process.returncode}: {log.read_text()}")
+        if server.process.poll() is not None:
+            raise AssertionError(f"the server ended with {server.process.returncode}: {server.log.read_text()}")
         try:
             if httpx.get(f"{server.http}/v2/models/{model}/ready").status_code == 200:
-                return server
+                return
         except httpx.TransportError:
             time.sleep(0.1)
-    raise AssertionError(f"the server is not ready: {log.read_text()}")
-
-
-def _running(bundle: Path, work: pytest.TempPathFactory) -> Iterator[Server]:
-    running = start_server(bundle, work.mktemp("server") / "log", "--revision", "canary-1")
-    yield running
-    if running.process.poll() is None:
-        running.stop()
+    raise AssertionError(f"the server is not ready: {server.log.read_text()}")
 
 
 @pytest.fixture(scope="module")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from _running(bundle, tmp_path_factory)
+    with serving(bundle, tmp_path_factory.mktemp("server") / "log", "--revision", "canary-1") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def cascade_server(cascade_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from _running(cascade_bundle, tmp_path_factory)
+    with serving(cascade_bundle, tmp_path_factory.mktemp("server") / "log", "--revision", "canary-1") as running:
+        yield running

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import orjson
-from onnxruntime.quantization import quantize_dynamic
 
 from predictor.model.cpus import available_cpus
 from tests.benchmarks.serving.servers import HOST, MODEL, Engine, Place, Server, Setting, Unavailable, last_line, tensor
@@ -139,7 +138,9 @@ def weights_for_peers(bundle: Path, out: Path) -> Path:
     given = orjson.loads((bundle / "tokenizer_config.json").read_bytes())
     kept = {name: value for name, value in given.items() if name.endswith("_token") or name == "model_max_length"}
     kept["tokenizer_class"] = "PreTrainedTokenizerFast"
-    fp32, int8 = (out / name for name in _ONNX_FILES.values())
+    from onnxruntime.quantization import quantize_dynamic
+
+    fp32, int8 = out / _ONNX_FILES["ONNX fp32"], out / _ONNX_FILES["ONNX int8"]
     for folder in (out, fp32.parent, int8.parent):
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("config.json", "tokenizer.json"):

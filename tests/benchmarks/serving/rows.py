@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,7 @@ class Goals:
     many: float
     calls: float
     cascade: float
-    """Of one text a call, with the cascade."""
-    cascade_calls: float
+    """Both of these with the cascade."""
     p99: float
     peak: float
     """Share of the int8 peak, by operations done."""
@@ -34,35 +33,33 @@ class Goals:
     """Times the speed of fp32, bare engine."""
 
 
-VNNI = Goals(many=4, calls=4, cascade=10, cascade_calls=10, p99=0.2, peak=0.45, int8=2.2)
-WITHOUT_VNNI = Goals(many=2.8, calls=2, cascade=6, cascade_calls=6, p99=1 / 3, peak=0.42, int8=1.25)
+VNNI = Goals(many=4, calls=4, cascade=10, p99=0.2, peak=0.45, int8=2.2)
+WITHOUT_VNNI = Goals(many=2.8, calls=2, cascade=6, p99=1 / 3, peak=0.42, int8=1.25)
 
 
-def against_peers(rounds: dict[str, list[Measured]], mine: list[Measured], goals: Goals, ours: str = "") -> list[Row]:
-    """Compare ours with each other server, round by round.
+def with_cascade(rounds: dict[str, list[Measured]], mine: list[Measured], goals: Goals) -> list[Row]:
+    """Say of ours with its cascade what the other functions say of it without."""
+    wanted = replace(goals, many=goals.cascade, calls=goals.cascade)
+    rows = against_peers(rounds, mine, wanted) + by_itself(mine)
+    return [replace(each, metric=f"{each.metric}, with the cascade") for each in rows]
 
-    Args:
-        rounds: of the others, by their names.
-        mine: of ours.
-        goals: what is wanted.
-        ours: words that name ours; empty: without its cascade.
-    """
+
+def against_peers(rounds: dict[str, list[Measured]], mine: list[Measured], goals: Goals) -> list[Row]:
+    """Compare ours with each other server, whose rounds are given by its name, round by round."""
     rows = []
-    many, calls = (goals.cascade, goals.cascade_calls) if ours else (goals.many, goals.calls)
 
     def compare(
         what: str, unit: str, of: Callable[[Measured], float], name: str, goal: float | None, at_most: bool = False
     ) -> None:
         own, theirs = [of(got) for got in mine], [of(got) for got in rounds[name]]
         ratio = _median([one / other for one, other in zip(own, theirs, strict=True)])
-        words = f"{what}, {ours}" if ours else what
-        rows.append(row(words, unit, _median(own), _median(theirs), name, value=ratio, goal=goal, at_most=at_most))
+        rows.append(row(what, unit, _median(own), _median(theirs), name, value=ratio, goal=goal, at_most=at_most))
 
     for name in rounds:
-        compare("32 clients, one text a call", "requests/s", lambda got: got.many.rate, name, many)
+        compare("32 clients, one text a call", "requests/s", lambda got: got.many.rate, name, goals.many)
         compare("32 clients, p99", "ms", lambda got: 1e3 * got.many.quantile(0.99), name, goals.p99, at_most=True)
         if all(got.calls for got in rounds[name]):
-            compare("64 texts a call", "texts/s", _texts_a_second, name, calls)
+            compare("64 texts a call", "texts/s", _texts_a_second, name, goals.calls)
         compare("1 client, one text a call", "requests/s", lambda got: got.one.rate, name, None)
         compare("at 80% of its own rate, p99", "ms", lambda got: 1e3 * got.steady.quantile(0.99), name, None)
         compare("health with 32 clients, worst", "ms", lambda got: _worst_health(got.many.probes), name, None)
@@ -118,19 +115,18 @@ def one_client(lone: Lone) -> list[Row]:
     return rows
 
 
-def by_itself(mine: list[Measured], ours: str = "") -> list[Row]:
+def by_itself(mine: list[Measured]) -> list[Row]:
     """Say what is wanted of ours whatever others do."""
-    named = f", {ours}" if ours else ""
     steady = _median([1e3 * got.steady.quantile(0.99) for got in mine])
     health = [_median([_worst_health(got.many.probes) for got in mine])]
     health.append(_median([_worst_health(got.crowd.probes) for got in mine]))
     return [
-        row(f"at 80% of the rate, p99{named}", "ms", steady, goal=500, at_most=True),
-        row(f"failed requests of a round{named}", "", _failed(mine), goal=0, at_most=True),
-        row(f"health with 32 clients, worst{named}", "ms", health[0], goal=100, at_most=True),
-        row(f"health with 256 clients, worst{named}", "ms", health[1], goal=100, at_most=True),
-        row(f"memory{named}", "MiB", _median([got.resident / 2**20 for got in mine])),
-        row(f"the client's share with 32 clients{named}", "cores", _median([got.many.client_cores for got in mine])),
+        row("at 80% of the rate, p99", "ms", steady, goal=500, at_most=True),
+        row("failed requests of a round", "", _failed(mine), goal=0, at_most=True),
+        row("health with 32 clients, worst", "ms", health[0], goal=100, at_most=True),
+        row("health with 256 clients, worst", "ms", health[1], goal=100, at_most=True),
+        row("memory", "MiB", _median([got.resident / 2**20 for got in mine])),
+        row("the client's share with 32 clients", "cores", _median([got.many.client_cores for got in mine])),
     ]
 
 

@@ -22,7 +22,6 @@ MODEL = "classifier"
 HOST = "127.0.0.1"
 _START_SECONDS = 300
 
-
 Engine = Literal["fp32", "bf16", "ONNX fp32", "ONNX int8"]
 """What computes: PyTorch, or ONNX Runtime."""
 

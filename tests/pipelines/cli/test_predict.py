@@ -19,7 +19,7 @@ from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
 from tests.ports import free_port
 from tests.predictor.conftest import Server as Running
-from tests.predictor.conftest import start_server
+from tests.predictor.conftest import serving
 
 TEXTS = ["goal cup striker", "profit, bank & \u2028“shares”", "球 zzz"]
 
@@ -31,9 +31,8 @@ def pigeonhole(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def running(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    server = start_server(bundle, tmp_path_factory.mktemp("server") / "log")
-    yield server
-    server.stop()
+    with serving(bundle, tmp_path_factory.mktemp("server") / "log") as server:
+        yield server
 
 
 def _url(running: Running, protocol: str) -> str:

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,20 @@ def test_a_short_log_without_a_failed_step_is_shown_whole() -> None:
     assert _end_of_failed_step("one\ntwo\n") == "one\ntwo"
 
 
+def _filled(database: Path) -> Path:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("create table runs (name)")
+        connection.executemany("insert into runs values (?)", [("earlier",)] * 5_000)
+    return database
+
+
 def _die_while_writing(database: Path) -> None:
-    """Have a process killed in the middle of a transaction, as a step may be."""
+    """Have a process killed in the middle of a transaction of which a part is in the file, as a step may be."""
     script = f"""
 import os, sqlite3
 connection = sqlite3.connect({str(database)!r})
 connection.execute("pragma cache_size = 1")
-connection.execute("create table if not exists runs (name)")
-connection.commit()
-connection.executemany("insert into runs values (?)", [("half" * 1000,)] * 100)
+connection.execute("update runs set name = 'half'")
 os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
@@ -41,19 +47,16 @@ os.kill(os.getpid(), 9)
 def test_a_step_stopped_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), _workspace(tmp_path):
         (tmp_path / "bundles").mkdir()
-        _die_while_writing(tmp_path / "mlflow.db")
+        (tmp_path / "mlflow.db-backup").write_text("somebody else's")
+        _die_while_writing(_filled(tmp_path / "mlflow.db"))
         raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db-backup"]
 
 
 def test_an_earlier_database_is_as_it_was(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
-        connection.execute("create table runs (name)")
-        connection.execute("insert into runs values ('earlier')")
-    connection.close()
+    database = _filled(tmp_path / "mlflow.db")
     with pytest.raises(KeyboardInterrupt), _workspace(tmp_path):
-        _die_while_writing(tmp_path / "mlflow.db")
+        _die_while_writing(database)
         raise KeyboardInterrupt
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
-        assert connection.execute("select name from runs").fetchall() == [("earlier",)]
-    connection.close()
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("select name, count(*) from runs group by name").fetchall() == [("earlier", 5_000)]

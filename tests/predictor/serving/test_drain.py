@@ -15,7 +15,7 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.predictor.conftest import Server, start_server
+from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import many, metric
 
 REFUSED = {503, grpc.StatusCode.UNAVAILABLE}
@@ -102,8 +102,8 @@ def _half_a_request(server: Server) -> socket.socket:
 
 
 def test_sigterm_under_load_loses_nothing_and_exits_clean(bundle: Path, tmp_path: Path) -> None:
-    server = start_server(bundle, tmp_path / "log", "--cache-entries", "0", "--queue-tokens", "1000000")
-    with _under_load(server) as load:
+    options = ("--cache-entries", "0", "--queue-tokens", "1000000")
+    with serving(bundle, tmp_path / "log", *options) as server, _under_load(server) as load:
         while len(load.before) < 16:
             time.sleep(0.01)
         half = _half_a_request(server)

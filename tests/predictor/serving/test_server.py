@@ -14,7 +14,7 @@ from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
 from predictor.serving.scheduler import Limits
 from predictor.serving.server import serve
-from tests.predictor.conftest import Server, start_server
+from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import (
     TEXTS,
     answers_grpc,
@@ -124,8 +124,9 @@ def test_nothing_of_a_request_is_logged(server: Server) -> None:
 
 def test_a_second_server_on_the_port_is_refused_in_one_sentence(server: Server, bundle: Path, tmp_path: Path) -> None:
     for option, port in (("--http-port", server.http.rsplit(":")[-1]), ("--grpc-port", server.grpc.rsplit(":")[-1])):
-        with pytest.raises(AssertionError, match=f"ended with 2: pigeonhole: {option} {port} cannot be used"):
-            start_server(bundle, tmp_path / "log", option, port)
+        refused = pytest.raises(AssertionError, match=f"ended with 2: pigeonhole: {option} {port} cannot be used")
+        with refused, serving(bundle, tmp_path / "log", option, port):
+            pass
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "球", "-a"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.predictor.conftest import Server, start_server
+from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import TEXTS, answers_grpc, answers_v1, many, metric
 
 
@@ -82,9 +82,8 @@ def test_a_cascade_is_counted_by_stage_beside_the_share_it_had_before(cascade_se
 
 
 def test_without_its_cascade_a_bundle_leaves_all_texts_to_the_transformer(cascade_bundle: Path, tmp_path: Path) -> None:
-    running = start_server(cascade_bundle, tmp_path / "log", "--cascade", "off")
-    answers_v1(running)
-    counts = metric(running, "text_classifier_answers_total")
-    assert sorted(counts.values()) == [0, len(TEXTS)] and not metric(running, "text_classifier_cascade")
-    running.stop()
-    assert ", no cascade, 3 labels" in (tmp_path / "log").read_text()
+    with serving(cascade_bundle, tmp_path / "log", "--cascade", "off") as running:
+        answers_v1(running)
+        counts = metric(running, "text_classifier_answers_total")
+        assert sorted(counts.values()) == [0, len(TEXTS)] and not metric(running, "text_classifier_cascade")
+    assert ", no cascade, 3 labels" in running.log.read_text()
