@@ -19,10 +19,11 @@ RUN --mount=type=bind,from=inputs,target=/inputs \
     if ls /inputs/*.whl > /dev/null 2>&1; then printf '[global]\nno-index = true\nfind-links = /inputs\n' > /etc/pip.conf; fi && \
     python -m venv --without-pip /opt/pigeonhole
 WORKDIR /src
-# First the dependencies, as those of a package without code. Their test suites, 60 MB, are removed.
+# First the dependencies, as those of a package without code, with the driver of the prediction log's storage. Their test
+# suites, 60 MB, are removed.
 RUN --mount=type=bind,from=inputs,target=/inputs \
     cp /inputs/pyproject.toml . && touch README.md && \
-    pip --python /opt/pigeonhole/bin/python install '.[serve]' && \
+    pip --python /opt/pigeonhole/bin/python install '.[serve,s3]' && \
     find /opt/pigeonhole/lib -type d -name tests -prune -exec rm -rf {} +
 COPY pyproject.toml README.md LICENSE ./
 COPY predictor predictor

@@ -24,7 +24,7 @@ WORKDIR /src
 # steps need the predictor's packages, too.
 RUN --mount=type=bind,from=inputs,target=/inputs \
     cp /inputs/pyproject.toml . && touch README.md && \
-    pip --python /opt/pigeonhole/bin/python install '.[serve,rollout,train,pipelines,s3]'
+    pip --python /opt/pigeonhole/bin/python install '.[serve,rollout,train,pipelines,crawl,s3]'
 COPY pyproject.toml README.md LICENSE ./
 COPY predictor predictor
 COPY components components

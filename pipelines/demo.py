@@ -6,37 +6,35 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from components.tasks.task import Task, default_task, load_task
 from pipelines.running.stopping import no_orphans, signals_stop_children
 from predictor.client import Answers, Server, ask
 from predictor.metric_names import PREDICTIONS, REQUESTS
 
-_TEXTS = [
-    "The striker scored twice in the second half to put the visitors into the cup final.",
-    "Shares of the chip maker fell 7 percent after it cut its profit forecast for the quarter.",
-    "Astronomers say the new telescope has found water vapour around a distant planet.",
-    "Rebels and the government signed a ceasefire after a week of talks led by the United Nations.",
-]
 _START_SECONDS = 60
 
 
-def main(out: Path = Path("demo")) -> int:
-    """Run the demo and return the exit code."""
+def main(out: str = "demo", name: str = "") -> int:
+    """Run the demo of a task, the default one if no other is named, and return the exit code."""
+    task = load_task(name) if name else default_task()
     with signals_stop_children(), no_orphans():
-        return _demo(out)
+        return _demo(Path(out), task, ["--task", name] if name else [])
 
 
-def _demo(out: Path) -> int:
+def _demo(out: Path, task: Task, named: list[str]) -> int:
     command = [sys.executable, "-m", "pipelines.cli"]
     print(f"\n== Training on the embedded sample, into {out}\n", flush=True)
     trained = subprocess.run(
-        [*command, "run", "--data", "sample", "--out", str(out), "-o", "json"], stdout=subprocess.PIPE, check=False
+        [*command, "run", "--data", "sample", *named, "--out", str(out), "-o", "json"],
+        stdout=subprocess.PIPE,
+        check=False,
     )
     if trained.returncode > 1:
         return trained.returncode
@@ -44,13 +42,13 @@ def _demo(out: Path) -> int:
     print("\n== Result\n")
     for name, value in _table(result):
         print(f"  {name:<22}{value}")
-    http, rpc = _free_port(), _free_port()
+    http, rpc = free_port(), free_port()
     print(
         f"\n== Serving the bundle: pigeonhole serve {result['bundle']} --http-port {http} --grpc-port {rpc}\n",
         flush=True,
     )
     with _server([*command, "serve", result["bundle"], "--http-port", str(http), "--grpc-port", str(rpc)], http):
-        _ask(f"http://127.0.0.1:{http}", f"http://127.0.0.1:{rpc}")
+        _ask(f"http://127.0.0.1:{http}", f"http://127.0.0.1:{rpc}", task.demo.texts)
     print(f"\n== Done. The server has stopped.\n\n  bundle  {result['bundle']}\n  report  {result['report']}")
     print("  runs    make mlflow\n")
     return trained.returncode
@@ -69,19 +67,25 @@ def _table(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _ask(http: str, grpc: str) -> None:
+def _ask(http: str, grpc: str, texts: Sequence[str]) -> None:
     addresses = {"V1 REST": ("v1", http), "V2 REST": ("v2", http), "V2 gRPC": ("grpc", grpc)}
     answers = [
-        Answers.joined(ask(Server.at(protocol, url, "classifier"), _TEXTS)) for protocol, url in addresses.values()
+        Answers.joined(ask(Server.at(protocol, url, "classifier"), texts)) for protocol, url in addresses.values()
     ]
-    print("  " + "".join(f"{title:<18}" for title in addresses) + "text")
-    for row, text in enumerate(_TEXTS):
-        cells = (f"{given.labels[row]} {given.confidences[row]:.3f}" for given in answers)
-        print("  " + "".join(f"{cell:<18}" for cell in cells) + text[:60] + "...")
+    width = 4 + max(len(_cell(given, row)) for given in answers for row in range(len(texts)))
+    print("  " + "".join(f"{title:<{width}}" for title in addresses) + "text")
+    for row, text in enumerate(texts):
+        cells = (_cell(given, row) for given in answers)
+        print("  " + "".join(f"{cell:<{width}}" for cell in cells) + text[:60] + "...")
     print(f"\n== Counters on {http}/metrics\n")
     for line in httpx.get(f"{http}/metrics").text.splitlines():
         if line.startswith((REQUESTS, PREDICTIONS)) and not line.endswith(" 0.0"):
             print(f"  {line}")
+
+
+def _cell(given: Answers, row: int) -> str:
+    score = f" ({given.scores[row]:+.3f})" if given.scores else ""
+    return f"{given.labels[row]} {given.confidences[row]:.3f}{score}"
 
 
 @contextmanager
@@ -107,7 +111,8 @@ def _ready(port: int) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -115,4 +120,4 @@ def _free_port() -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    sys.exit(main(*map(Path, sys.argv[1:])))
+    sys.exit(main(*sys.argv[1:]))

@@ -8,7 +8,7 @@ and keeps its traceback.
 from collections.abc import Sequence
 
 MOST_PLACES = 500
-"""Texts that a refusal names."""
+"""Empty texts that an answer names: no more than go into a header."""
 
 
 class PigeonholeError(Exception):
@@ -44,6 +44,10 @@ class BadRequest(Refusal):
     status = 400
 
 
+EMPTY_TEXT = "the text is empty after cleaning: send one with words in it"
+"""What is said of an empty text where the others are answered."""
+
+
 class EmptyTexts(BadRequest):
     """Texts of which cleaning leaves nothing to classify.
 
@@ -54,8 +58,14 @@ class EmptyTexts(BadRequest):
     def __init__(self, places: Sequence[int]) -> None:
         what = f"text {places[0]} is" if len(places) == 1 else f"text {places[0]} and {len(places) - 1} more are"
         super().__init__(f"{what} empty after cleaning: send only texts with words in them")
-        self.places = list(places[:MOST_PLACES])
-        """For programs, which need not read the sentence; no more than go into a header."""
+        self.places = list(places)
+        """For programs, which need not read the sentence."""
+
+
+class Unauthorised(Refusal):
+    """The caller does not say who it is, or says it wrongly."""
+
+    status = 401
 
 
 class NotServed(Refusal):
@@ -76,6 +86,12 @@ class Late(Refusal):
     status = 408
 
 
+class NotDone(Refusal):
+    """What is asked for is not there yet, or will never be."""
+
+    status = 409
+
+
 class TooLarge(Refusal):
     """The request cannot be taken, however long the caller waits."""
 
@@ -92,6 +108,18 @@ class InternalError(Refusal):
     """Something broke here; what, is in the log and nobody else's business."""
 
     status = 500
+
+
+class NotInstalled(Refusal):
+    """The server lacks a package that the answer needs."""
+
+    status = 501
+
+
+class Unsupported(Refusal):
+    """The server was started without what the answer needs."""
+
+    status = 503
 
 
 class TooLate(Refusal):
@@ -113,6 +141,12 @@ class Overloaded(NotNow):
     """The queue is full."""
 
     status = 429
+
+
+class Busy(NotNow):
+    """What does one thing at a time is doing another."""
+
+    status = 503
 
 
 class Draining(NotNow):

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -26,6 +27,16 @@ def whole(target: Path) -> Iterator[Path]:
         replace(aside, target)
     finally:
         _remove(aside)
+
+
+@contextmanager
+def whole_and_synced(target: Path) -> Iterator[BinaryIO]:
+    """Yield a stream to a file that appears as with `whole`, and only when it is on the disk; makes its folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole(target) as aside, aside.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def replace(source: Path, target: Path) -> None:

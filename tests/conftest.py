@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
+from predictor.naming import AnswerNames
+
 # No test asserts on a clock.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
@@ -25,6 +27,10 @@ _WORDS = {
     "Business": "shares profit bank market price oil merger bonds sales dollar",
     "World": "minister treaty rebels election parliament border army vote embassy truce",
 }
+
+
+NAMES = AnswerNames(verb="sort", field="desk")
+"""What the plain REST interface of the bundle below calls its answers."""
 
 
 def toy_frame(rows_a_class: int, seed: int) -> pd.DataFrame:
@@ -108,10 +114,10 @@ def _pretrained(random: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def dataset(data_folder: Path):  # type: ignore[no-untyped-def]
+    from components.data.collect import collect_frames
     from components.data.prepare import prepare
-    from components.data.sources import collect
 
-    return prepare(collect(str(data_folder)), seed=7)
+    return prepare(collect_frames(str(data_folder)), seed=7)
 
 
 @pytest.fixture(scope="session")
@@ -135,8 +141,8 @@ def bundle(checkpoint: Path, dataset, tmp_path_factory: pytest.TempPathFactory) 
     work = tmp_path_factory.mktemp("bundle")
     train_baseline(dataset, work / "baseline", 0, 7)
     result, answers = load_baseline(work / "baseline")
-    export(checkpoint, dataset, dataset.train, result.test_accuracy, "toy", work / "draft")
-    evaluation = evaluate(work / "draft", dataset, result, answers)
+    export(checkpoint, dataset, dataset.train, result.test_accuracy, "toy", work / "draft", NAMES)
+    evaluation, _ = evaluate(work / "draft", dataset, result, answers)
     finish_bundle(work / "draft", evaluation, dataset, work / "finished")
     return work / "finished"
 

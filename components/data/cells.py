@@ -1,7 +1,10 @@
 """Cells of a table as text and as JSON: the value that the file means, not the way Python would write it."""
 
+import json
+import math
 import re
 from collections.abc import Iterable
+from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
@@ -25,7 +28,7 @@ def as_texts(values: Iterable[object], where: str, column: str) -> list[str | No
     texts = []
     for row, value in enumerate(values, start=1):
         try:
-            texts.append(_text(value))
+            texts.append(as_text(value))
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{where}, row {row} has bytes in '{column}' that are not UTF-8: save it as UTF-8"
@@ -37,7 +40,13 @@ def as_texts(values: Iterable[object], where: str, column: str) -> list[str | No
     return texts
 
 
-def _text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
+    """Return a cell as text, None if it is missing.
+
+    Raises:
+        TypeError: it is neither text nor a number.
+        UnicodeDecodeError: it holds bytes that are not UTF-8.
+    """
     match value:
         case str():
             return value
@@ -51,12 +60,12 @@ def _text(value: object) -> str | None:
             if value != value:  # NaN, which stands for a missing number, differs from itself
                 return None
             # A column of integers with a missing value may be stored as floats
-            return str(int(value)) if value % 1 == 0 else str(value)
+            return str(int(value)) if math.isfinite(value) and int(value) == value else str(value)
         case np.generic():
-            return _text(value.item())
+            return as_text(value.item())
     if value is None or value is pd.NA or value is pd.NaT:
         return None
-    raise TypeError
+    raise TypeError(type(value).__name__)
 
 
 def same_labels(labels: set[str]) -> dict[str, str]:
@@ -92,3 +101,20 @@ def as_json(value: Any) -> Any:
         case float():
             return None if value != value else value
     return None if value is pd.NA or value is pd.NaT else str(value)
+
+
+def as_note(value: object) -> str | None:
+    """Return a cell of a column that no step reads as text, whatever it holds: times in ISO 8601, lists as JSON."""
+    try:
+        return as_text(value)
+    except UnicodeDecodeError:
+        return repr(value)
+    except TypeError:
+        pass
+    if isinstance(value, date | time):
+        return value.isoformat()
+    try:
+        plain = as_json(value)
+        return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+    except UnicodeDecodeError:
+        return repr(value)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from predictor.errors import InputError
 
 SPLITS = ("train", "validation", "test")
+COLUMNS = ["id", "text", "label"]
+"""The columns that each row has, which come first."""
+COLLECTED_FILE = "collected.json"
+"""What the collect step says of the rows that it found, beside these."""
 LABELS_FILE = "labels.json"
 REPORT_FILE = "report.json"
+FOLD = "fold"
+"""The column of train rows that says which rows are held out together, where cross-validation was asked for."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,11 @@ class Dataset:
     report: dict[str, Any]
 
     @property
+    def ordinal(self) -> bool:
+        """Whether the labels are steps from the lowest to the highest."""
+        return bool(self.report.get("ordinal"))
+
+    @property
     def digest(self) -> str:
         """SHA-256 over ids, texts and labels of all splits; the same rows give the same digest on any machine."""
         return str(self.report["sha256"])
@@ -102,8 +113,7 @@ class Dataset:
         folder.mkdir(parents=True, exist_ok=True)
         for name in SPLITS:
             getattr(self, name).frame.to_parquet(folder / f"{name}.parquet", index=False)
-        (folder / LABELS_FILE).write_text(json.dumps(self.labels, ensure_ascii=False, indent=2))
-        (folder / REPORT_FILE).write_text(json.dumps(self.report, ensure_ascii=False, indent=2))
+        save_notes(folder, self.labels, self.report)
 
     @classmethod
     def load(cls, folder: Path) -> "Dataset":
@@ -121,12 +131,36 @@ class Dataset:
         return cls(splits["train"], splits["validation"], splits["test"], labels, report)
 
 
+def save_notes(folder: Path, labels: Sequence[str], report: Mapping[str, Any]) -> None:
+    """Write what an artifact has beside its rows: the label names and the report."""
+    (folder / LABELS_FILE).write_text(json.dumps(labels, ensure_ascii=False, indent=2))
+    (folder / REPORT_FILE).write_text(json.dumps(report, ensure_ascii=False, indent=2))
+
+
+class Digest:
+    """The SHA-256 over the rows of each split in order, taken up a chunk at a time."""
+
+    def __init__(self) -> None:
+        self._total = hashlib.sha256()
+
+    def begin(self, split: str, rows: int) -> None:
+        """Begin a split of so many rows."""
+        self._total.update(f"{split} {rows}\n".encode())
+
+    def add(self, chunk: pd.DataFrame) -> None:
+        """Take up the next rows of the split; only id, text and label count."""
+        for row in chunk[COLUMNS].itertuples(index=False):
+            self._total.update(json.dumps(list(row), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+
+    def hexdigest(self) -> str:
+        """Return the digest of what was taken up."""
+        return self._total.hexdigest()
+
+
 def digest_of(splits: dict[str, pd.DataFrame]) -> str:
     """Return the SHA-256 over the rows of each split in order."""
-    total = hashlib.sha256()
+    total = Digest()
     for name in SPLITS:
-        rows = splits[name][["id", "text", "label"]]
-        total.update(f"{name} {len(rows)}\n".encode())
-        for row in rows.itertuples(index=False):
-            total.update(json.dumps(list(row), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+        total.begin(name, len(splits[name]))
+        total.add(splits[name])
     return total.hexdigest()

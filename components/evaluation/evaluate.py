@@ -1,89 +1,147 @@
-"""Measuring a bundle on the test split, through the same classifier that serves it."""
+"""Measuring a bundle on the test split, through the same classifier that serves it, beside baseline and champion."""
 
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from sklearn.metrics import precision_recall_fscore_support
 
+from components.data.behaviour.lines import USUAL_FILE, read_behaviour
 from components.data.dataset import Dataset
-from components.evaluation.card import model_card
+from components.evaluation.behaviour import run_behaviour
+from components.evaluation.champion import ChampionBundle
+from components.evaluation.measure import confusion_pairs, measure, worst_mistakes
 from components.evaluation.metrics import by_key
-from components.evaluation.scores import CascadeScore, ClassScore, Evaluation, Mistake
-from components.platform.progress import Progress, say
+from components.evaluation.predictions import NO_CLASS, Predictions, predict
+from components.evaluation.reporting.card import model_card
+from components.evaluation.scores import CascadeScore, Champion, Evaluation, SliceScore
+from components.evaluation.slices import slices, weak_slices
+from components.platform.progress import say
 from components.training.baseline import Baseline
-from components.training.export.calibration import calibration_error
 from predictor.model.bundle import SPEC_FILE, Bundle, seal
-from predictor.model.classifier import BATCH, Classifier
+from predictor.model.classifier import Classifier
+from predictor.model.text import Cleaning, clean
 
-_EXAMPLES = 12
-# The most probabilities in memory at a time: 64 MB of them, or 4 million texts of four classes.
-_PROBABILITIES = 16_000_000
+CARD_FILE = "README.md"
+_SINGLE_TEXTS = 100
+_SEED = 42
+_PORTION = 4096
+"""Texts whose linear scores are in memory at once."""
 
 
-def evaluate(bundle: Path, dataset: Dataset, baseline: Baseline, baseline_answers: dict[str, str]) -> Evaluation:
-    """Answer every test row with the bundle and compare with the truth and with the baseline's answers."""
+class Tested(NamedTuple):
+    """Figures, and the answers that they were counted from."""
+
+    evaluation: Evaluation
+    answers: pd.DataFrame
+    """A row for each test row: id, label, and answer, confidence and truth_probability of candidate and champion, and
+    the baseline's answer; None where a model has no answer that is a class of the data."""
+
+
+def evaluate(
+    bundle: Path,
+    dataset: Dataset,
+    baseline: Baseline,
+    baseline_answers: dict[str, str],
+    champion: ChampionBundle | None = None,
+    behaviour: Path | None = None,
+) -> Tested:
+    """Answer every test row with the bundle, the champion and the baseline, and compare.
+
+    Args:
+        bundle: the candidate.
+        dataset: its test split is asked.
+        baseline: the linear baseline's result.
+        baseline_answers: its label for each row id.
+        champion: the model in service; None if there is none.
+        behaviour: a file of behavioural tests, besides those that suit any task.
+
+    Raises:
+        InputError: a behavioural test is none.
+    """
+    lines = read_behaviour(USUAL_FILE) + (read_behaviour(behaviour) if behaviour else [])
     classifier = Classifier(bundle)
-    test = dataset.test
-    truth = np.array(test.label_ids(classifier.labels))
+    labels, texts = list(classifier.labels), dataset.test.texts
+    truth = np.array(dataset.test.label_ids(labels))
     started = time.monotonic()
-    answers, confidence = _answers(classifier, test.texts)
+    given = predict(classifier, texts, truth, labels, "evaluate")
     seconds = time.monotonic() - started
-    right = answers == truth
-    cascade = _cascade_score(classifier, test.texts, truth, right)
-    classifier.close()
-    other = np.array([baseline_answers[id_] == label for id_, label in zip(test.frame["id"], test.labels, strict=True)])
-    numbers = range(len(classifier.labels))
-    scores = precision_recall_fscore_support(truth, answers, labels=list(numbers), zero_division=0.0)
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    right = given.answers == truth
+    other = np.array([baseline_answers[id_] for id_ in dataset.test.frame["id"]], dtype=object)
+    other_right = other == np.array(dataset.test.labels, dtype=object)
+    opponent, theirs = _champion(champion, classifier.bundle, texts, truth, labels, right)
+    spec = classifier.bundle.spec
     result = Evaluation(
-        task=classifier.bundle.spec.task,
-        rows=len(test),
-        accuracy=float(right.mean()),
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
-        macro_f1=float(np.mean(scores[2][scores[3] > 0])),  # a class without rows has no F1
-        calibration_error=calibration_error(confidence, right),
+        task=spec.task,
+        rows=len(truth),
+        labels=labels,
+        score=measure(given, truth, labels),
         baseline_accuracy=baseline.test_accuracy,
-        only_model_right=int((right & ~other).sum()),
-        only_baseline_right=int((~right & other).sum()),
-        precision=classifier.bundle.spec.precision,
-        precision_reason=classifier.bundle.spec.precision_reason,
-        texts_per_second=len(test) / seconds,
-        labels=list(classifier.labels),
-        classes=[
-            ClassScore(label, float(scores[0][i]), float(scores[1][i]), float(scores[2][i]), int(scores[3][i]))
-            for i, label in enumerate(classifier.labels)
-        ],
-        confusion=_pairs(truth, answers),
-        mistakes=_mistakes(test.texts, classifier.labels, truth, answers, confidence),
-        cascade=cascade,
+        only_model_right=int((right & ~other_right).sum()),
+        only_baseline_right=int((~right & other_right).sum()),
+        confusion=confusion_pairs(truth, given.answers),
+        mistakes=worst_mistakes(texts, labels, truth, given),
+        precision=spec.precision,
+        precision_reason=spec.precision_reason,
+        agreement=spec.metrics.get("agreement_fp32_int8", 1.0) if spec.precision == "int8" else 1.0,
+        agreement_rows=int(spec.metrics.get("compared_rows", 0)) if spec.precision == "int8" else 0,
+        texts_per_second=len(truth) / seconds,
+        latency_ms=_latency(classifier, texts),
+        size_bytes=sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()),
+        leaked=_leaked(dataset),
+        cascade=_cascade_score(classifier, texts, truth, right),
+        champion=opponent,
+        slices=_slice_scores(dataset.test.frame, right, theirs.answers == truth if theirs else None),
+        behaviour=run_behaviour(lines, classifier, texts, _SEED),
     )
+    classifier.close()
+    score = result.score
     say(
-        f"test accuracy {result.accuracy:.2%} (95% interval {result.accuracy_low:.1%} to {result.accuracy_high:.1%}), "
+        f"test accuracy {score.accuracy:.2%} (95% interval {score.accuracy_low:.1%} to {score.accuracy_high:.1%}), "
         f"baseline {result.baseline_accuracy:.2%}"
     )
-    return result
+    return Tested(result, _table(dataset.test.frame, labels, given, theirs, other))
 
 
-def _answers(classifier: Classifier, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the class of each text and its confidence, in portions: all probabilities together may be billions."""
-    portion = max(BATCH, _PROBABILITIES // len(classifier.labels))
-    progress = Progress("evaluate", len(texts))
-    answers, confidence = [], []
-    for start in range(0, len(texts), portion):
+def _champion(
+    champion: ChampionBundle | None,
+    candidate: Bundle,
+    texts: list[str],
+    truth: NDArray[np.int64],
+    labels: list[str],
+    right: NDArray[np.bool_],
+) -> tuple[Champion | None, Predictions | None]:
+    if champion is None:
+        return None, None
+    found = Champion(champion.version, champion.digest, champion.missing)
+    if champion.path is None:
+        say(f"the champion, version {champion.version}, is not tested: {champion.missing}")
+        return found, None
+    classifier = Classifier(champion.path)
+    given = predict(classifier, texts, truth, labels, f"evaluate champion {champion.version}")
+    unknown = sorted({labels[number] for number in np.unique(truth)} - set(classifier.labels))
+    same = _model_files(classifier.bundle) == _model_files(candidate)
+    classifier.close()
+    theirs = given.answers == truth
+    say(f"champion {champion.version}: test accuracy {theirs.mean():.2%}")
+    return replace(
+        found,
+        score=measure(given, truth, labels),
+        only_candidate=int((right & ~theirs).sum()),
+        only_champion=int((~right & theirs).sum()),
+        unknown=unknown,
+        same=same,
+    ), given
 
-        def done(texts: int, before: int = start) -> None:
-            progress(before + texts)
 
-        rows = classifier.probabilities(texts[start : start + portion], done)
-        answers.append(rows.argmax(axis=1))
-        confidence.append(rows.max(axis=1))
-    return np.concatenate(answers), np.concatenate(confidence)
+def _model_files(bundle: Bundle) -> dict[str, str]:
+    """Return the digests of what computes the answers: the model card tells of the test, too."""
+    return {name: digest for name, digest in bundle.spec.files.items() if name != CARD_FILE}
 
 
 def _cascade_score(
@@ -92,17 +150,17 @@ def _cascade_score(
     """Ask the transformer for the texts that the linear model of a cascade answered."""
     if classifier.cascade is None:
         return None
-    portion = max(BATCH, _PROBABILITIES // len(classifier.labels))
     cleaned = classifier.encoder.clean(texts)
     exits = np.concatenate(
-        [classifier.cascade(cleaned[start : start + portion])[1] for start in range(0, len(cleaned), portion)]
+        [classifier.cascade(cleaned[start : start + _PORTION])[1] for start in range(0, len(cleaned), _PORTION)]
     )
     alone = right.copy()
     if exits.any():
         transformer = Classifier(classifier.bundle.path, cascade=False)
-        answers, _ = _answers(transformer, [text for text, gone in zip(texts, exits, strict=True) if gone])
+        gone = [text for text, left in zip(texts, exits, strict=True) if left]
+        given = predict(transformer, gone, truth[exits], classifier.labels, "evaluate the transformer alone")
         transformer.close()
-        alone[exits] = answers == truth[exits]
+        alone[exits] = given.answers == truth[exits]
     return CascadeScore(
         share=float(exits.mean()),
         transformer_accuracy=float(alone.mean()),
@@ -111,15 +169,67 @@ def _cascade_score(
     )
 
 
+def _slice_scores(test: pd.DataFrame, right: NDArray[np.bool_], champion: NDArray[np.bool_] | None) -> list[SliceScore]:
+    known = [(name, rows, False) for name, rows in slices(test)]
+    found = [(name, rows, True) for name, rows in weak_slices(test, ~right)]
+    theirs = right if champion is None else champion
+    return [
+        SliceScore(
+            name, int(rows.sum()), int(right[rows].sum()),
+            int((right & ~theirs)[rows].sum()), int((~right & theirs)[rows].sum()), weak,
+        )
+        for name, rows, weak in known + found
+    ]  # fmt: skip
+
+
+def _latency(classifier: Classifier, texts: list[str]) -> float:
+    """Return the 99th percentile of the time that a single text takes, in milliseconds."""
+    some = np.random.default_rng(_SEED).choice(len(texts), min(_SINGLE_TEXTS, len(texts)), replace=False)
+    times = []
+    for row in some:
+        started = time.perf_counter()
+        classifier.probabilities([texts[row]])
+        times.append(time.perf_counter() - started)
+    return 1000 * float(np.quantile(times, 0.99))
+
+
+def _leaked(dataset: Dataset) -> int:
+    """Count the test rows whose text, but for case, markup and white space, is a train row's."""
+    lowered = Cleaning(lowercase=True)
+    keys = [clean(text, lowered) for text in dataset.test.texts]
+    asked = set(keys)
+    leaked = {key for text in dataset.train.texts if (key := clean(text, lowered)) in asked}
+    return sum(key in leaked for key in keys)
+
+
+def _table(
+    test: pd.DataFrame,
+    labels: list[str],
+    given: Predictions,
+    champion: Predictions | None,
+    baseline: NDArray[np.object_],
+) -> pd.DataFrame:
+    table = test[["id", "label"]].copy()
+    names = np.array([*labels, None], dtype=object)  # NO_CLASS, which is -1, is the last
+    assert names[NO_CLASS] is None
+    for prefix, answers in (("", given), ("champion_", champion)):
+        if answers is not None:
+            table[f"{prefix}answer"] = names[answers.answers]
+            table[f"{prefix}confidence"] = answers.confidence
+            table[f"{prefix}truth_probability"] = answers.truth_probability
+    table["baseline_answer"] = baseline
+    return table
+
+
 def finish_bundle(bundle: Path, evaluation: Evaluation, dataset: Dataset, out: Path) -> Bundle:
     """Return a copy of the bundle with its test metrics and its model card."""
     draft = Bundle.open(bundle)
     shutil.copytree(
-        bundle, out, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SPEC_FILE, "README.md")
+        bundle, out, copy_function=_link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(SPEC_FILE, CARD_FILE)
     )
     metrics = {**draft.spec.metrics, "test_rows": float(evaluation.rows), **by_key(evaluation)}
     spec = draft.spec.model_copy(update={"metrics": metrics})
-    (out / "README.md").write_text(model_card(spec, evaluation.classes, dataset.report["rows"]), encoding="utf-8")
+    (out / CARD_FILE).write_text(model_card(spec, evaluation.score.classes, dataset.report["rows"]), encoding="utf-8")
     return seal(out, spec)
 
 
@@ -129,21 +239,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _pairs(truth: NDArray[np.int64], answers: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """Count the rows of each (true class, answer); most of a matrix of many classes would be zeros."""
-    pairs, rows = np.unique(np.stack([truth, answers]), axis=1, return_counts=True)
-    return list(zip(*pairs.tolist(), rows.tolist(), strict=True))
-
-
-def _mistakes(
-    texts: list[str],
-    labels: list[str],
-    truth: NDArray[np.int64],
-    answers: NDArray[np.int64],
-    confidence: NDArray[np.float32],
-) -> list[Mistake]:
-    wrong = np.flatnonzero(answers != truth)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_EXAMPLES]
-    return [Mistake(texts[i][:300], labels[truth[i]], labels[answers[i]], float(confidence[i])) for i in wrong]

@@ -37,9 +37,14 @@ class Metric:
 
 
 METRICS = (
-    Metric("accuracy", "accuracy", attrgetter("accuracy"), percent=True, hub_type="accuracy"),
-    Metric("macro_f1", "macro F1", attrgetter("macro_f1"), hub_type="f1", of_classes=True),
-    Metric("calibration_error", "expected calibration error", attrgetter("calibration_error")),
+    Metric("accuracy", "accuracy", attrgetter("score.accuracy"), percent=True, hub_type="accuracy"),
+    Metric("macro_f1", "macro F1", attrgetter("score.macro_f1"), hub_type="f1", of_classes=True),
+    Metric(
+        "macro_precision", "macro precision", attrgetter("score.macro_precision"), hub_type="precision", of_classes=True
+    ),
+    Metric("macro_recall", "macro recall", attrgetter("score.macro_recall"), hub_type="recall", of_classes=True),
+    Metric("log_loss", "log loss", attrgetter("score.log_loss")),
+    Metric("calibration_error", "expected calibration error", attrgetter("score.calibration_error")),
 )
 
 

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from components.training.export.reliability import Bin
 
 EVALUATION_FILE = "evaluation.json"
 MOST_SHOWN = 50
@@ -21,6 +24,8 @@ class ClassScore:
     recall: float
     f1: float
     support: int
+    calibration_error: float = 0.0
+    """Of the answers that name this class; 0 if there are none."""
 
 
 @dataclass(frozen=True)
@@ -48,36 +53,114 @@ class CascadeScore:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The results of a bundle's test; accuracies and scores are shares of 1."""
+class ModelScore:
+    """The figures of one model; shares are of 1."""
 
-    task: str
-    rows: int
     accuracy: float
     accuracy_low: float
     """Lower end of the 95% Wilson interval of the accuracy."""
     accuracy_high: float
+    macro_precision: float
+    """Like the other means over classes: over those that have test rows."""
+    macro_recall: float
     macro_f1: float
-    """Over the classes that have test rows."""
+    log_loss: float
+    """Mean of minus the natural logarithm of the true class' probability, which counts as 1e-7 at least."""
     calibration_error: float
+    """Expected calibration error."""
+    error_by_chance: float
+    """The calibration error that confidences as these exceed once in twenty if every one of them is true."""
+    bins: list[Bin]
+    selective: list[tuple[float, float]]
+    """(share of rows, accuracy): of the rows with the highest confidence."""
+    classes: list[ClassScore]
+    not_numbers: int
+    """Rows whose probabilities are not finite; they count as wrong."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model in service, on the same rows."""
+
+    version: str
+    """In the registry."""
+    digest: str
+    missing: str = ""
+    """Why it could not be tested; then there are no scores."""
+    score: ModelScore | None = None
+    only_candidate: int = 0
+    """Rows that the candidate has right and the champion has not."""
+    only_champion: int = 0
+    unknown: list[str] = field(default_factory=list)
+    """Classes of the test that the champion lacks."""
+    same: bool = False
+    """Whether its files are the candidate's."""
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """The rows that have something in common."""
+
+    name: str
+    rows: int
+    right: int
+    only_candidate: int = 0
+    """Rows that the candidate has right and the champion has not."""
+    only_champion: int = 0
+    found: bool = False
+    """Whether it was looked for among the mistakes: its figures are then worse than new rows' would be."""
+
+
+@dataclass(frozen=True)
+class BehaviourScore:
+    """How often a behavioural test holds."""
+
+    name: str
+    kind: str
+    rows: int
+    held: int
+    floor: float
+    """The least share that is expected."""
+    failures: list[str]
+    """Some of the texts with which it does not hold."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a candidate's test; accuracies and scores are shares of 1."""
+
+    task: str
+    rows: int
+    labels: list[str]
+    score: ModelScore
     baseline_accuracy: float
     only_model_right: int
     """Rows that the model answers correctly and the baseline does not."""
     only_baseline_right: int
-    precision: str
-    precision_reason: str
-    texts_per_second: float
-    labels: list[str]
-    classes: list[ClassScore]
     confusion: list[tuple[int, int, int]]
     """(true class, answer, rows) for each pair that occurs; the classes are positions in `labels`."""
     mistakes: list[Mistake]
+    precision: str
+    precision_reason: str
+    agreement: float
+    """Share of rows beside the test on which the served precision and fp32 give the same label."""
+    agreement_rows: int
+    texts_per_second: float
+    latency_ms: float
+    """Of a single text, one after the other: the 99th percentile."""
+    size_bytes: int
+    """Of all files of the bundle."""
+    leaked: int
+    """Test rows whose cleaned text is also a training row."""
     cascade: CascadeScore | None = None
+    champion: Champion | None = None
+    slices: list[SliceScore] = field(default_factory=list)
+    behaviour: list[BehaviourScore] = field(default_factory=list)
 
     @property
     def unknown(self) -> list[str]:
         """Classes without test rows."""
-        return [row.label for row in self.classes if not row.support]
+        return [row.label for row in self.score.classes if not row.support]
 
     def matrix(self) -> tuple[list[str], list[list[int]]]:
         """Return labels and the confusion matrix: a row for each true class, a column for each answer.
@@ -112,11 +195,23 @@ class Evaluation:
     def load(cls, file: Path) -> "Evaluation":
         """Read what `save` wrote."""
         raw = json.loads(file.read_text())
-        raw["classes"] = [ClassScore(**row) for row in raw["classes"]]
+        raw["score"] = _model_score(raw["score"])
         raw["confusion"] = [tuple(pair) for pair in raw["confusion"]]
         raw["mistakes"] = [Mistake(**row) for row in raw["mistakes"]]
         raw["cascade"] = CascadeScore(**raw["cascade"]) if raw["cascade"] else None
+        if raw["champion"]:
+            score = raw["champion"].pop("score")
+            raw["champion"] = Champion(**raw["champion"], score=_model_score(score) if score else None)
+        raw["slices"] = [SliceScore(**row) for row in raw["slices"]]
+        raw["behaviour"] = [BehaviourScore(**row) for row in raw["behaviour"]]
         return cls(**raw)
+
+
+def _model_score(raw: dict[str, Any]) -> ModelScore:
+    raw["bins"] = [Bin(**row) for row in raw["bins"]]
+    raw["selective"] = [tuple(pair) for pair in raw["selective"]]
+    raw["classes"] = [ClassScore(**row) for row in raw["classes"]]
+    return ModelScore(**raw)
 
 
 def worst_and_best(classes: Sequence[ClassScore]) -> tuple[list[ClassScore], list[ClassScore]]:

@@ -11,25 +11,32 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
 
 # `kubectl describe pod` shows the content of /dev/termination-log; the local runner sets the variable instead.
 FILE_VARIABLE = "PIGEONHOLE_TERMINATION_LOG"
+UNAVAILABLE_SUFFIX = ".unavailable"
 _KUBERNETES_FILE = "/dev/termination-log"
 _PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """On bad input, end the step with exit code 2 and the sentence as its termination message."""
+    """End the step with the sentence as its termination message and exit code 2 on bad input, 3 if something is away.
+
+    The local runner finds the sentence about what is away in a file of its own, `unavailable` its suffix.
+    """
     try:
         yield
-    except InputError as error:
+    except (InputError, Unavailable) as error:
+        away = isinstance(error, Unavailable)
         file = Path(os.environ.get(FILE_VARIABLE, _KUBERNETES_FILE))
+        if FILE_VARIABLE in os.environ and away:
+            file = file.with_suffix(UNAVAILABLE_SUFFIX)
         if FILE_VARIABLE in os.environ or file.exists():
             file.write_text(str(error), encoding="utf-8")
         print(f"error: {error}", flush=True)
-        raise SystemExit(2) from None
+        raise SystemExit(3 if away else 2) from None
 
 
 def end_with_parent() -> None:

@@ -97,7 +97,7 @@ def tracked_step(
             termination_raises(),
             mlflow.start_run(run_id=run.run_id, log_system_metrics=system_metrics),
         ):
-            run.headline(tags=_commit())
+            run.headline(tags=_commit_tag())
             yield run
     except BaseException:
         if not injected:
@@ -119,7 +119,7 @@ def tracked_run(name: str, tracking_uri: str = "") -> Iterator[MlflowClient]:
         InputError: MLflow cannot be used.
     """
     client, run = _opened(name, tracking_uri)
-    with mlflow.start_run(run_id=run.info.run_id, tags=_commit()):
+    with mlflow.start_run(run_id=run.info.run_id, tags=_commit_tag()):
         yield client
 
 
@@ -148,6 +148,26 @@ def check_tracking(model: str, tracking_uri: str = "") -> None:
                 ) from error
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
+
+
+@contextmanager
+def mlflow_client(tracking_uri: str = "") -> Iterator[MlflowClient]:
+    """Yield a client, and say in one sentence what MLflow refuses or fails at inside the block.
+
+    Args:
+        tracking_uri: the MLflow server; empty for what `MLFLOW_TRACKING_URI` says.
+
+    Raises:
+        InputError: MLflow cannot be used.
+    """
+    client = _client(tracking_uri)
+    with _explained():
+        yield client
+
+
+def commit_of_code() -> str:
+    """Return the git commit of this code; empty if neither the image nor a checkout has it."""
+    return os.environ.get(_COMMIT_VARIABLE) or get_git_commit(__file__) or ""
 
 
 def _opened(name: str, tracking_uri: str) -> tuple[MlflowClient, Run]:
@@ -191,9 +211,8 @@ def _nested(client: MlflowClient, parent: Run, step: str) -> Run:
     return client.create_run(experiment, tags=tags, run_name=step)
 
 
-def _commit() -> dict[str, str]:
-    """Return the tag with the commit of this code; empty if neither the image nor a checkout has it."""
-    commit = os.environ.get(_COMMIT_VARIABLE) or get_git_commit(__file__)
+def _commit_tag() -> dict[str, str]:
+    commit = commit_of_code()
     return {MLFLOW_GIT_COMMIT: commit} if commit else {}
 
 

@@ -1,15 +1,18 @@
 """Checks all parameters of a run first, so that hours of training do not end with a name that MLflow refuses."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from components.data.preparing.settings import Checks, Classes, SplitRule
+from components.evaluation.thresholds import Thresholds
 from components.platform.progress import say
 from components.platform.storage import check_writable, is_remote
 from components.platform.tracking import check_tracking
 from components.training.backbone import is_on_hub, resolve_backbone
 from components.training.recipe import Recipe, training_rows
 from predictor.errors import InputError, Unavailable
+from predictor.naming import AnswerNames
 
 _TOKENS = range(8, 513)
 # RFC 1035, which KServe requires.
@@ -26,6 +29,7 @@ class Plan:
     profile: str = "fast"
     backbone: str = "minilm"
     min_accuracy: float = 0.9
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     max_length: int = 128
     experiment: str = ""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +39,11 @@ class Plan:
     namespace: str = ""
     prometheus: str = ""
     rollout: Mapping[str, float] = field(default_factory=dict)
+    checks: Mapping[str, float] = field(default_factory=dict)
+    split: Mapping[str, str] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    ordinal: bool = False
+    answer: Mapping[str, str] = field(default_factory=dict)
 
 
 def check(plan: Plan) -> None:
@@ -44,8 +53,11 @@ def check(plan: Plan) -> None:
         InputError: one sentence says what is wrong.
     """
     training_rows(plan.profile)
-    if not 0 <= plan.min_accuracy <= 1:
-        raise InputError(f"min_accuracy is {plan.min_accuracy:g}: give a share of 1, such as 0.9")
+    Checks.named(plan.checks)
+    SplitRule.named(plan.split)
+    Classes(tuple(plan.labels), plan.ordinal)
+    AnswerNames.named(plan.answer)
+    Thresholds.named({"min_accuracy": plan.min_accuracy, **plan.thresholds})
     if plan.max_length not in _TOKENS:
         raise InputError(f"max_length is {plan.max_length}: give a number of tokens from 8 to 512")
     Recipe(epochs=1).with_hyperparameters({name: str(value) for name, value in plan.hyperparameters.items()})

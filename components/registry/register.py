@@ -1,22 +1,40 @@
 """Registering: the bundle goes to storage under its digest, its address onto a model version."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fsspec.implementations.local import LocalFileSystem
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from components.platform.progress import say
 from components.platform.storage import holds, storage_at, upload
-from components.platform.tracking import StepRun
+from components.platform.tracking import StepRun, commit_of_code
+from components.registry.promotion import challenge
+from components.registry.versions import (
+    ACCURACY,
+    BUNDLE_DIGEST,
+    BUNDLE_URI,
+    CHALLENGER,
+    CHAMPION,
+    CLOSED,
+    DATA_DIGEST,
+    GATE,
+    GATE_REASONS,
+    GIT_COMMIT,
+    PARENT,
+    PASSED,
+    PRECISION,
+    version_of_run,
+)
 from predictor.errors import InputError
 from predictor.files import whole
 from predictor.model.bundle import SPEC_FILE, Bundle
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+NO_COMMIT, NO_PARENT = "unknown", "none"
+_LONGEST_REASONS = 5000
 
 
 @dataclass(frozen=True)
@@ -52,14 +70,6 @@ def store(bundle: Bundle, root: str) -> str:
     return uri
 
 
-def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    """Point an alias to a version. If two runs create the alias at the same moment, one of them has to try again."""
-    try:
-        client.set_registered_model_alias(name, alias, version)
-    except MlflowException:
-        client.set_registered_model_alias(name, alias, version)
-
-
 def _store_local(bundle: Bundle, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -74,20 +84,32 @@ def _store_local(bundle: Bundle, target: Path) -> None:
         raise InputError(f"{target} cannot be written ({reason}): make room there, or look at it") from error
 
 
-def register(step: StepRun, bundle_path: Path, report: Path, passed: bool, root: str, name: str) -> Registered:
+def register(
+    step: StepRun, bundle_path: Path, report: Path, passed: bool, root: str, name: str, reasons: Sequence[str] = ()
+) -> Registered:
     """Store the bundle and register it as a version of the model `name`, which points to the pipeline's MLflow run.
 
-    The version gets the alias `@challenger`, and `@champion` too when the gate passed. The report goes to the
-    pipeline's run.
+    A version that passed the gate gets the alias `@challenger`; `@champion` moves when a canary was promoted. A version
+    that did not pass gets no alias. The report goes to the pipeline's run. A step that is tried again finds the version
+    that it registered.
+
+    Args:
+        step: the step's MLflow run.
+        bundle_path: the finished bundle.
+        report: a file.
+        passed: whether the bundle passed the gate.
+        root: the folder or URI that holds bundles.
+        name: the model.
+        reasons: the gate's, a sentence each.
     """
     bundle = Bundle.open(bundle_path)
     uri = store(bundle, root)
     tags = {
-        "bundle_uri": uri,
-        "bundle_digest": bundle.digest,
-        "data_digest": bundle.spec.data_digest,
-        "precision": bundle.spec.precision,
-        "gate": "passed" if passed else "closed",
+        BUNDLE_URI: uri,
+        BUNDLE_DIGEST: bundle.digest,
+        DATA_DIGEST: bundle.spec.data_digest,
+        PRECISION: bundle.spec.precision,
+        GATE: PASSED if passed else CLOSED,
     }
     step.headline(tags=tags)
     client, run = step.client, step.client.get_run(step.pipeline)
@@ -97,8 +119,19 @@ def register(step: StepRun, bundle_path: Path, report: Path, passed: bool, root:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(name, run.info.artifact_uri, run.info.run_id, tags=tags).version
-    for alias in (CHALLENGER, CHAMPION) if passed else (CHALLENGER,):
-        _point(client, name, alias, version)
-    say(f"registered {name} version {version}, @{CHAMPION if passed else CHALLENGER}: {uri}")
-    return Registered(uri, bundle.digest, str(version))
+    found = version_of_run(client, name, run.info.run_id, bundle.digest)
+    if found:
+        number = found.number
+    else:
+        tags |= {
+            GATE_REASONS: "\n".join(reasons)[:_LONGEST_REASONS],
+            ACCURACY: str(bundle.spec.metrics["test_accuracy"]),
+            GIT_COMMIT: commit_of_code() or NO_COMMIT,
+            PARENT: str(client.get_registered_model(name).aliases.get(CHAMPION, NO_PARENT)),
+        }
+        number = int(client.create_model_version(name, run.info.artifact_uri, run.info.run_id, tags=tags).version)
+    if passed:
+        challenge(client, name)
+    alias = f"@{CHALLENGER}" if passed else "without an alias, since the gate stayed closed"
+    say(f"registered {name} version {number}, {alias}: {uri}")
+    return Registered(uri, bundle.digest, str(number))

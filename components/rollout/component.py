@@ -12,7 +12,6 @@ def start_rollout(
     service: str,
     bundle_uri: str,
     pipeline_run: str,
-    passed: bool = True,
     namespace: str = "",
     settings: Dict[str, float] = {},  # noqa: B006, UP006 - KFP writes the default into the IR
 ) -> str:
@@ -22,16 +21,13 @@ def start_rollout(
         service: the InferenceService.
         bundle_uri: the bundle's address, as the register step returns it.
         pipeline_run: id of the pipeline run, to which the rollout belongs.
-        passed: whether the bundle passed the gate; otherwise it is not rolled out.
         namespace: where the service is; empty for the step's own.
         settings: how it is judged, by name: interval and deadline in seconds, step_weight and max_weight in percent,
             threshold in failed checks, min_requests. The defaults are those of `pigeonhole rollout start`.
 
     Returns:
-        The version; empty where the bundle did not pass.
+        The version.
     """
-    if not passed:
-        return ""
     from components.platform.kubernetes import connect
     from components.platform.termination import one_sentence
     from components.rollout.controller import start
@@ -56,9 +52,11 @@ def judge_rollout(
 ) -> NamedTuple("Judged", promoted=bool, reasons=List[str]):  # type: ignore[valid-type]  # noqa: UP006
     """Give a canary more and more traffic while its checks pass, and promote it or roll it back.
 
+    When it was promoted, the alias champion of its model moves to its version in MLflow.
+
     Args:
         service: the InferenceService.
-        version: what start_rollout returned; where it is empty nothing is judged.
+        version: what start_rollout returned.
         prometheus: address of the Prometheus that scrapes the predictors.
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run; only its own rollout is judged.
         namespace: where the service is; empty for the step's own.
@@ -74,6 +72,7 @@ def judge_rollout(
     from components.platform.kubernetes import connect
     from components.platform.termination import one_sentence
     from components.platform.tracking import tracked_step
+    from components.registry.promotion import conclude_rollout
     from components.rollout.controller import RolloutRef, run_to_end
     from components.rollout.golden import Golden
     from components.rollout.judging.evidence import Prometheus, selector_of
@@ -81,25 +80,28 @@ def judge_rollout(
     from components.rollout.state import Phase
 
     Judged = namedtuple("Judged", ["promoted", "reasons"])
-    if not version:
-        return Judged(False, ["the gate stayed closed"])
     with one_sentence(), tracked_step("rollout", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         cluster = connect(namespace)
-        where = Prometheus(prometheus, selector or selector_of(cluster.namespace, service))
-        evidence = Evidence(where, Golden(golden) if golden else None)
+        metrics = Prometheus(prometheus, selector or selector_of(cluster.namespace, service))
+        evidence = Evidence(metrics, Golden(golden) if golden else None)
         end = run_to_end(cluster, service, evidence, ref=RolloutRef(pipeline_run, version))
+        where = f"{cluster.namespace}/{service}"
+        conclude_rollout(step.client, where, end.canary.name, str(end.phase), end.since, end.reasons)
         step.headline(tags={"rollout": str(end.phase), "rollout_reasons": "; ".join(end.reasons)})
     return Judged(end.phase is Phase.PROMOTED, list(end.reasons))
 
 
 @dsl.component(base_image=STEPS_IMAGE, install_kfp_package=False)
-def end_rollout(service: str, pipeline_run: str, namespace: str = "") -> str:
+def end_rollout(service: str, pipeline_run: str, namespace: str = "", mlflow_tracking_uri: str = "") -> str:
     """Roll back a canary that is no longer judged: the exit handler of a pipeline, however it ended.
+
+    A promotion that was decided is finished, and MLflow is told of it if the judge could not.
 
     Args:
         service: the InferenceService; empty where the pipeline rolls nothing out.
         pipeline_run: id of the pipeline run; a rollout that another one started is left alone.
         namespace: where it is; empty for the step's own.
+        mlflow_tracking_uri: the MLflow server; empty for the one of the step's environment.
 
     Returns:
         How the run's rollout ended: promoted or rolled back; empty where there is none.
@@ -111,5 +113,14 @@ def end_rollout(service: str, pipeline_run: str, namespace: str = "") -> str:
     from components.rollout.endings import abort
 
     with one_sentence():
-        end = abort(connect(namespace), service, pipeline_run)
-    return str(end.phase) if end else ""
+        cluster = connect(namespace)
+        end = abort(cluster, service, pipeline_run)
+        if end is None:
+            return ""
+        from components.platform.tracking import mlflow_client
+        from components.registry.promotion import conclude_rollout
+
+        where = f"{cluster.namespace}/{service}"
+        with mlflow_client(mlflow_tracking_uri) as client:
+            conclude_rollout(client, where, end.canary.name, str(end.phase), end.since, end.reasons)
+    return str(end.phase)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.rollout.inference_service import Service
@@ -24,6 +25,8 @@ class Golden:
     stable_url: str = ""
     canary_url: str = ""
     """Where the versions answer; empty for their addresses inside the cluster."""
+    token_file: Path | None = None
+    """A file with the bearer token that the predictors want."""
 
 
 def check_asked(golden: Golden, service: Service) -> None:
@@ -48,7 +51,7 @@ def objection(golden: Golden, namespace: str, service: Service, rollout: Rollout
     if not (stable and canary):
         return "KServe does not tell the versions' own addresses for the golden texts: give the addresses"
     try:
-        before, after = (_labels(url, service.name, golden.texts) for url in (stable, canary))
+        before, after = (_labels(url, service.name, golden) for url in (stable, canary))
     except (InputError, Unavailable) as error:
         return f"the golden texts got no answer ({error})"[:300]
     share = sum(a != b for a, b in zip(before, after, strict=True)) / len(golden.texts)
@@ -70,9 +73,9 @@ def _addresses(golden: Golden, namespace: str, service: Service, rollout: Rollou
     return golden.stable_url or stable, golden.canary_url or canary
 
 
-def _labels(url: str, model: str, texts: Sequence[str]) -> list[str | None]:
-    server = Server.at("v1", url if "://" in url else f"http://{url}", model)
-    labels = Answers.joined(ask(server, texts)).labels
+def _labels(url: str, model: str, golden: Golden) -> list[str | None]:
+    server = Server.at("v1", url if "://" in url else f"http://{url}", model, golden.token_file)
+    labels = Answers.joined(ask(server, golden.texts)).labels
     if None in labels:
         raise InputError(f"{url} finds no words in golden text {labels.index(None) + 1}")
     return labels

@@ -3,8 +3,12 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from components.rollout.inference_service import Service, address
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster
+from components.rollout.inference_service import GROUP, PLURAL, VERSION, Service, address, explained
+from components.rollout.record import load
 from components.rollout.state import ModelVersion
 from predictor.errors import InputError
 
@@ -51,6 +55,34 @@ def predictor_name(service: Service, namespace: str, version: ModelVersion) -> s
             f"of {_LABEL} characters for its own name, and {_SHORTEST} are needed: serve it under a shorter name"
         )
     return f"v{version.name}"[:room]
+
+
+def services_with(cluster: Cluster, uri: str) -> list[str]:
+    """Return the names of the namespace's InferenceServices that serve a bundle or roll it out.
+
+    Raises:
+        InputError: the account may not list them.
+        Unavailable: the API server does not answer.
+    """
+    with explained(cluster, "inferenceservices", PLURAL):
+        listed = cluster.api.list_namespaced_custom_object(
+            GROUP, VERSION, cluster.namespace, PLURAL, _request_timeout=REQUEST_SECONDS
+        )["items"]
+    users = []
+    for document in listed:
+        rollout = load(cluster, document["metadata"]["name"]).active
+        known = {rollout.stable.uri, rollout.canary.uri} if rollout else set()
+        if address(uri) in known or address(uri) in _addresses(document["spec"]):
+            users.append(str(document["metadata"]["name"]))
+    return users
+
+
+def _addresses(part: Any) -> set[str]:
+    """Return each storageUri in a part of a spec, of the predictor and of its canaries."""
+    if isinstance(part, Mapping):
+        own = {address(str(part["storageUri"]))} if part.get("storageUri") else set()
+        return own.union(*map(_addresses, part.values()))
+    return set().union(*map(_addresses, part)) if isinstance(part, list) else set()
 
 
 def check_bundle(version: ModelVersion) -> None:

@@ -38,13 +38,16 @@ def train_baseline(
     from components.data.dataset import Dataset
     from components.platform.termination import one_sentence
     from components.platform.tracking import tracked_step
-    from components.training.baseline import train_baseline
+    from components.training.baseline import mean_and_interval, train_baseline
     from components.training.recipe import training_rows
 
     with one_sentence(), tracked_step("baseline", pipeline_run, mlflow_tracking_uri) as step:
         result = train_baseline(Dataset.load(Path(dataset.path)), Path(baseline.path), training_rows(profile), seed)
         mlflow.log_params({"features": result.features, "train_rows": result.train_rows})
         mlflow.log_metric("baseline_validation_accuracy", result.validation_accuracy)
+        if result.fold_accuracies:
+            names = ("baseline_fold_accuracy", "baseline_fold_accuracy_low", "baseline_fold_accuracy_high")
+            mlflow.log_metrics(dict(zip(names, mean_and_interval(result.fold_accuracies), strict=True)))
         step.headline(metrics={"baseline_accuracy": result.test_accuracy})
     metrics.log_metric("validation_accuracy", result.validation_accuracy)
     metrics.log_metric("test_accuracy", result.test_accuracy)
@@ -130,6 +133,7 @@ def export(
     profile: str = "fast",
     seed: int = 42,
     mlflow_tracking_uri: str = "",
+    answer: Dict[str, str] = {},  # noqa: B006, UP006
 ) -> str:
     """Export to ONNX fp32 and int8, score both on the validation split, choose one and calibrate it.
 
@@ -146,6 +150,7 @@ def export(
         profile: fast or full; rows that the model was not trained on help to set the cascade's threshold.
         seed: which rows it was trained on.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
+        answer: the verb and the field of the plain REST interface; empty for the usual ones.
 
     Returns:
         The precision that will be served: int8 or fp32.
@@ -159,11 +164,12 @@ def export(
     from components.platform.tracking import tracked_step
     from components.training.export.export import export
     from components.training.recipe import training_rows
+    from predictor.naming import AnswerNames
 
     with one_sentence(), tracked_step("export", pipeline_run, mlflow_tracking_uri) as step:
-        data = Dataset.load(Path(dataset.path))
+        data, names = Dataset.load(Path(dataset.path)), AnswerNames.named(answer)
         trained_on = data.train.sample(training_rows(profile), seed)
-        bundle = export(Path(checkpoint.path), data, trained_on, baseline_accuracy, task, Path(draft.path))
+        bundle = export(Path(checkpoint.path), data, trained_on, baseline_accuracy, task, Path(draft.path), names)
         mlflow.log_metrics(bundle.spec.metrics)
         step.headline(tags={"precision": bundle.spec.precision, "cascade": "yes" if bundle.spec.cascade else "no"})
     for name, value in bundle.spec.metrics.items():

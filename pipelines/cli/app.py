@@ -6,9 +6,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipelines.cli import kubeflow, rollout, serving, training, workers
-from pipelines.cli.commands import Commands
-from pipelines.cli.extras import missing_extra_named
+from pipelines.cli import data, kubeflow, labelling, models, monitoring, rollout, scoring, serving, training, workers
+from pipelines.cli.base.commands import Commands
+from pipelines.cli.base.extras import missing_extra_named
 from predictor.errors import InputError, PigeonholeError, StepFailed
 
 app = Commands(name="pigeonhole")
@@ -17,9 +17,15 @@ app.command()(training.tune)
 app.command("compile")(kubeflow.compile_)
 app.command()(kubeflow.submit)
 app.command()(kubeflow.schedule)
+app.command()(monitoring.trigger)
 app.command()(serving.serve)
 app.command()(serving.predict)
+app.command()(scoring.score)
+app.add_typer(data.app, name="data")
+app.add_typer(labelling.app, name="label")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(models.app, name="models")
+app.add_typer(monitoring.app, name="monitor")
 app.add_typer(workers.app)
 
 

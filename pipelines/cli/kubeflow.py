@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.options import FormatOption, LoginOptions
-from pipelines.cli.output import show
+from pipelines.cli.base.options import FormatOption, LoginOptions, TaskOption
+from pipelines.cli.base.output import show
 from predictor.errors import InputError, one_line
 
 if TYPE_CHECKING:  # kfp takes seconds to import
@@ -62,6 +62,7 @@ def compile_(
 
 def submit(
     file: File = None,
+    task: TaskOption = "",
     parameter: Parameters = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the run's end.")] = False,
     timeout: Annotated[
@@ -85,12 +86,13 @@ def submit(
       pigeonhole compile --out build/ir --image registry.example.com/pigeonhole/steps-python@sha256:...
       pigeonhole submit build/ir/training.yaml --host https://kubeflow.example.com/pipeline --namespace team-a \
         --token-file /var/run/secrets/kubeflow/pipelines/token -p bundle_root=s3://models/news --wait
+      pigeonhole submit build/ir/training.yaml --task sentiment -p bundle_root=s3://models/sentiment
       pigeonhole submit --follow RUN_ID
       pigeonhole submit --stop RUN_ID
     """
     if sum(map(bool, (file, follow, stop))) != 1:
         raise InputError("there is not one thing to do: give a FILE, or --follow RUN_ID, or --stop RUN_ID")
-    package, arguments = _read(file, parameter)
+    package, arguments = _read(file, task, parameter)
     run_id, result = follow or stop, dict[str, Any]()
     try:
         with _kubeflow(login) as kubeflow:
@@ -125,6 +127,7 @@ def schedule(
             help="When: second, minute, hour, day, month, weekday, in Kubeflow's time zone (UTC, if it sets no other)."
         ),
     ] = "",
+    task: TaskOption = "",
     parameter: Parameters = None,
     pause: Annotated[bool, typer.Option("--pause", help="Let it start no runs.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Let it start runs again.")] = False,
@@ -149,7 +152,7 @@ def schedule(
     """
     if sum((bool(file), pause, resume, delete)) != 1 or bool(file) != bool(cron):
         raise InputError("there is not one thing to do: give FILE and --cron, or --pause, or --resume, or --delete")
-    package, arguments = _read(file, parameter)
+    package, arguments = _read(file, task, parameter)
     from pipelines.kubeflow import schedule as schedules
 
     wanted = package and schedules.Schedule(name, cron, package.version, arguments, experiment, service_account)
@@ -171,15 +174,20 @@ def schedule(
         print(f"pigeonhole: {name} is paused: start it with pigeonhole schedule {name} --resume", file=sys.stderr)
 
 
-def _read(file: Path | None, assignments: list[str] | None) -> "tuple[Package | None, dict[str, Any]]":
+def _read(file: Path | None, task: str, assignments: list[str] | None) -> "tuple[Package | None, dict[str, Any]]":
     if not file:
-        if assignments:
-            raise InputError("--parameter belongs to what will run: give the FILE, too")
+        if assignments or task:
+            raise InputError(f"--{'parameter' if assignments else 'task'} belongs to what will run: give the FILE, too")
         return None, {}
     from pipelines.kubeflow.package import read_package
 
     package = read_package(file)
-    return package, package.arguments(assignments or [])
+    given = package.arguments(assignments or [])
+    if not task:
+        return package, given
+    from components.tasks.task import load_task
+
+    return package, {**load_task(task).parameters(), **given}
 
 
 @contextmanager

@@ -5,17 +5,19 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.commands import Commands
-from pipelines.cli.options import FormatOption
-from pipelines.cli.output import Format, show, show_changes
+from pipelines.cli.base.commands import Commands
+from pipelines.cli.base.options import FormatOption
+from pipelines.cli.base.output import show, show_changes
 from predictor.errors import InputError, Unavailable
 
 if TYPE_CHECKING:  # which imports the Kubernetes client
+    from components.platform.kubernetes import Cluster
     from components.rollout.state import Rollout
 
 app = Commands(
@@ -26,6 +28,13 @@ Name = Annotated[str, typer.Argument(help="The InferenceService.")]
 Namespace = Annotated[
     str,
     typer.Option("--namespace", "-n", envvar="PIGEONHOLE_NAMESPACE", help="Where it is.  [default: the kubeconfig's]"),
+]
+MlflowOption = Annotated[
+    str,
+    typer.Option(
+        envvar="MLFLOW_TRACKING_URI",
+        help="Where the end is kept, too, and @champion moves to what is served.  [default: nowhere]",
+    ),
 ]
 
 
@@ -135,9 +144,13 @@ def judge(
         str, typer.Option(envvar="PIGEONHOLE_STABLE_URL", help="Where they are asked.  [default: inside the cluster]")
     ] = "",
     canary_url: Annotated[str, typer.Option(envvar="PIGEONHOLE_CANARY_URL", help="The same for the canary.")] = "",
-    mlflow_tracking_uri: Annotated[
-        str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="Where the verdict is kept, too.  [default: nowhere]")
-    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIGEONHOLE_TOKEN_FILE", help="A file with the bearer token that predictors want for them."
+        ),
+    ] = None,
+    mlflow_tracking_uri: MlflowOption = "",
     format_: FormatOption = None,
 ) -> None:
     """Give a canary more and more traffic while nothing speaks against it.
@@ -154,24 +167,23 @@ def judge(
     from components.rollout.golden import Golden
     from components.rollout.judging.evidence import Prometheus, selector_of
     from components.rollout.observer import Evidence
+    from pipelines.cli.rollout_view import facts
 
-    asked = Golden(_texts(golden), disagreement, stable_url, canary_url) if golden else None
+    asked = Golden(_texts(golden), disagreement, stable_url, canary_url, token_file) if golden else None
     with _on_stderr():
         cluster = connect(namespace)
         evidence = Evidence(Prometheus(prometheus, selector or selector_of(cluster.namespace, name)), asked)
         end = run_to_end(cluster, name, evidence)
-        if mlflow_tracking_uri:
-            import mlflow
-
-            from components.platform.tracking import tracked_run
-
-            with tracked_run(f"rollout {name} {end.canary.name}", mlflow_tracking_uri):
-                mlflow.set_tags({"rollout": str(end.phase), "rollout_reasons": "; ".join(end.reasons)})
-    _finish(end, format_)
+    show(facts(end), format_)
+    if mlflow_tracking_uri:
+        _keep(cluster, name, end, mlflow_tracking_uri)
+    _exit_as(end)
 
 
 @app.command()
-def promote(name: Name, namespace: Namespace = "", format_: FormatOption = None) -> None:
+def promote(
+    name: Name, namespace: Namespace = "", mlflow_tracking_uri: MlflowOption = "", format_: FormatOption = None
+) -> None:
     """Give the canary all traffic now, without more checks.
 
     Example:
@@ -179,10 +191,15 @@ def promote(name: Name, namespace: Namespace = "", format_: FormatOption = None)
     """
     from components.platform.kubernetes import connect
     from components.rollout import endings
+    from pipelines.cli.rollout_view import facts
 
     with _on_stderr():
-        end = endings.promote(connect(namespace), name)
-    _finish(end, format_)
+        cluster = connect(namespace)
+        end = endings.promote(cluster, name)
+    show(facts(end), format_)
+    if mlflow_tracking_uri:
+        _keep(cluster, name, end, mlflow_tracking_uri)
+    _exit_as(end)
 
 
 @app.command()
@@ -190,6 +207,7 @@ def rollback(
     name: Name,
     to: Annotated[str, typer.Option(help="A version of the history.  [default: the one before]")] = "",
     namespace: Namespace = "",
+    mlflow_tracking_uri: MlflowOption = "",
     format_: FormatOption = None,
 ) -> None:
     """Take the canary back; without one return to an earlier version.
@@ -203,12 +221,17 @@ def rollback(
     """
     from components.platform.kubernetes import connect
     from components.rollout import endings
+    from components.rollout.record import load
     from components.rollout.state import Phase
     from pipelines.cli.rollout_view import facts
 
     with _on_stderr():
-        end = endings.roll_back(connect(namespace), name, to)
+        cluster = connect(namespace)
+        before = load(cluster, name).active
+        end = endings.roll_back(cluster, name, to)
     show(facts(end), format_)
+    if mlflow_tracking_uri:
+        _keep(cluster, name, _as_promotion(end, before), mlflow_tracking_uri)
     # A canary that was taken back is what was asked for; a return that was taken back is not.
     if end.phase is Phase.ROLLED_BACK and not end.judged:
         raise typer.Exit(1)
@@ -251,10 +274,40 @@ def _texts(file: Path) -> list[str]:
     return texts
 
 
-def _finish(end: "Rollout", format_: Format | None) -> None:
-    from components.rollout.state import Phase
-    from pipelines.cli.rollout_view import facts
+def _keep(cluster: "Cluster", name: str, end: "Rollout", mlflow_tracking_uri: str) -> None:
+    """Keep the end of a rollout in MLflow: as a run, and on the bundle's version, which may be the champion now."""
+    with _on_stderr():
+        import mlflow
 
-    show(facts(end), format_)
+        from components.platform.tracking import mlflow_client, tracked_run
+        from components.registry.promotion import conclude_rollout
+
+        canary, phase = end.canary.name, str(end.phase)
+        with mlflow_client(mlflow_tracking_uri) as client:
+            conclude_rollout(client, f"{cluster.namespace}/{name}", canary, phase, end.since, end.reasons)
+            with tracked_run(f"rollout {name} {canary}", mlflow_tracking_uri):
+                mlflow.set_tags({"rollout": phase, "rollout_reasons": "; ".join(end.reasons)})
+
+
+def _as_promotion(end: "Rollout", before: "Rollout | None") -> "Rollout":
+    """Return a return to an earlier version as its promotion; any other rollback as it is.
+
+    In Knative mode the record of a return names the earlier version as the stable one, to which the traffic goes back.
+
+    Args:
+        end: how the rollback ended.
+        before: the rollout that was active before it, if any.
+    """
+    from components.rollout.state import Phase
+
+    returned = before is None or before.started != end.started
+    if returned and end.judged and end.phase is Phase.ROLLED_BACK:
+        return replace(end, canary=end.stable, stable=end.canary, phase=Phase.PROMOTED)
+    return end
+
+
+def _exit_as(end: "Rollout") -> None:
+    from components.rollout.state import Phase
+
     if end.phase is not Phase.PROMOTED:
         raise typer.Exit(1)

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import FormatOption, Switch
-from pipelines.cli.output import show
+from pipelines.cli.base.options import FormatOption, Switch
+from pipelines.cli.base.output import show
 from predictor.errors import InputError
+from predictor.serving.prediction_log.redaction import Redaction
 
 
 def serve(
@@ -62,20 +63,81 @@ def serve(
             envvar="PIGEONHOLE_BODY_BYTES", min=1024, help="The longest body or gRPC message; beyond it a 413."
         ),
     ] = 8_388_608,
+    log_url: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_LOG_URL",
+            help="Folder or fsspec URI of the prediction log, which feedback goes to as well.  [default: no log]",
+        ),
+    ] = "",
+    log_sample: Annotated[
+        float,
+        typer.Option(
+            envvar="PIGEONHOLE_LOG_SAMPLE",
+            min=0,
+            max=1,
+            help="Share of the requests that is logged, chosen by their ids.",
+        ),
+    ] = 1.0,
+    log_redact: Annotated[
+        Redaction,
+        typer.Option(
+            envvar="PIGEONHOLE_LOG_REDACT",
+            help="mask: without e-mail addresses and numbers of four digits; text: without texts.",
+        ),
+    ] = Redaction.NONE,
+    log_interval: Annotated[
+        float,
+        typer.Option(
+            envvar="PIGEONHOLE_LOG_INTERVAL", min=0.1, help="Seconds between two parts of the log: what a kill loses."
+        ),
+    ] = 10.0,
+    redis_url: Annotated[
+        str,
+        typer.Option(
+            envvar="PIGEONHOLE_REDIS_URL",
+            help="redis://, rediss:// or unix://, for asynchronous jobs and a cache of all replicas.  [default: none]",
+        ),
+    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PIGEONHOLE_TOKEN_FILE",
+            help="Bearer tokens, one a line, of which callers with texts or labels need one; read when it changes.",
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="PIGEONHOLE_CORS_ORIGINS",
+            help="Origin of pages whose scripts may ask, such as https://app.example.com; * for all; repeatable.",
+        ),
+    ] = None,
+    ui: Annotated[
+        bool, typer.Option("--ui", envvar="PIGEONHOLE_UI", help="Show a web page at /ui on which people try the model.")
+    ] = False,
 ) -> None:
     """Serve a model bundle.
 
-    Over the KServe protocols V1, V2 REST and V2 gRPC, with /metrics, and /docs for all that HTTP takes.
+    Over the KServe protocols V1, V2 REST and V2 gRPC, and plain REST, with /metrics, and /docs for all that HTTP takes.
 
     Examples:
       pigeonhole serve out/bundles/0123456789ab
+      pigeonhole serve out/bundles/0123456789ab --log-url predictions --log-sample 0.1
+      pigeonhole serve out/bundles/0123456789ab --ui --token-file tokens
       curl localhost:8080/v1/models/classifier:predict -d '{"instances": ["Stocks fell on Monday."]}'
     """
+    from predictor.serving.http.access import Access
+    from predictor.serving.prediction_log.log import LogSettings
     from predictor.serving.scheduler import Limits
     from predictor.serving.server import serve as start
+    from predictor.tokens import TokenFile
 
+    access = Access.of(TokenFile(token_file) if token_file else None, cors_origin or (), ui)
     limits = Limits(queue_tokens, timeout, cache_entries, body_bytes)
-    start(bundle, model_name, http_port, grpc_port, limits, revision, precision, cascade is Switch.ON)
+    log = LogSettings(log_url, log_sample, log_redact, log_interval) if log_url else None
+    on = cascade is Switch.ON
+    start(bundle, model_name, http_port, grpc_port, limits, revision, precision, on, log, redis_url, access)
 
 
 def predict(
@@ -96,6 +158,13 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", help="Where its rows go with their labels: .csv, .parquet, .jsonl.")
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="PIGEONHOLE_TOKEN_FILE", help="A file with the bearer token that the server wants."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say, too, which words speak for the label and which against it.")
+    ] = False,
     format_: FormatOption = None,
 ) -> None:
     """Label texts with a model that is served.
@@ -107,13 +176,22 @@ def predict(
     Examples:
       pigeonhole predict "Shares fell 7 percent after the profit warning."
       pigeonhole predict --url http://localhost:8081 --protocol grpc "The keeper saved two penalties."
+      pigeonhole predict --explain "Shares fell 7 percent after the profit warning."
       pigeonhole predict --input reviews.csv --output labelled.parquet --model-name sentiment
     """
     if bool(texts) == bool(input_) or bool(input_) != bool(output):
         raise InputError("there is not one source of texts: give texts, or --input FILE with --output FILE")
     from predictor.client import Server
 
-    server = Server.at(protocol, url, model_name)
+    if explain and (input_ or protocol == "grpc"):
+        given = "--input" if input_ else "--protocol grpc"
+        raise InputError(f"--explain and {given} do not go together: give texts, which are asked over V1 REST")
+    server = Server.at(protocol, url, model_name, token_file)
+    if explain:
+        from pipelines.running.explain_texts import explain_texts, highlighted
+
+        show(explain_texts(server, texts or []), format_, highlighted)
+        return
     if input_ and output:
         from pipelines.running.label_file import predict_file  # pandas takes a second to import
 

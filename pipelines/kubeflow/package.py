@@ -40,25 +40,39 @@ class Package:
         Raises:
             InputError: a parameter is unknown, missing, given twice or of another type.
         """
-        parameters = self.documents[0].get("root", {}).get("inputDefinitions", {}).get("parameters", {})
-        values: dict[str, Any] = {}
-        for assignment in assignments:
-            name, sign, text = assignment.partition("=")
-            if not sign:
-                raise InputError(f"--parameter '{assignment}' has no '=': write --parameter NAME=VALUE")
-            if name not in parameters:
-                raise InputError(f"--parameter {name} is not one of {self.file}'s: choose from {', '.join(parameters)}")
-            if name in values:
-                raise InputError(f"--parameter {name} is given twice: give it once")
-            values[name] = _value(name, text, parameters[name]["parameterType"])
-        missing = [
-            name
-            for name, parameter in parameters.items()
-            if name not in values and "defaultValue" not in parameter and not parameter.get("isOptional")
-        ]
-        if missing:
-            raise InputError(f"{self.file} needs {', '.join(missing)}: add --parameter {missing[0]}=VALUE")
-        return values
+        return arguments_of(self.documents[0], assignments, str(self.file))
+
+
+def arguments_of(spec: Mapping[str, Any], assignments: Sequence[str], where: str) -> dict[str, Any]:
+    """Parse NAME=VALUE assignments into values of the types of a pipeline's parameters.
+
+    Args:
+        spec: the pipeline's IR.
+        assignments: NAME=VALUE each.
+        where: what the pipeline is called in a sentence.
+
+    Raises:
+        InputError: a parameter is unknown, missing, given twice or of another type.
+    """
+    parameters = spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise InputError(f"--parameter '{assignment}' has no '=': write --parameter NAME=VALUE")
+        if name not in parameters:
+            raise InputError(f"--parameter {name} is not one of {where}'s: choose from {', '.join(parameters)}")
+        if name in values:
+            raise InputError(f"--parameter {name} is given twice: give it once")
+        values[name] = _value(name, text, parameters[name]["parameterType"])
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if name not in values and "defaultValue" not in parameter and not parameter.get("isOptional")
+    ]
+    if missing:
+        raise InputError(f"{where} needs {', '.join(missing)}: add --parameter {missing[0]}=VALUE")
+    return values
 
 
 def read_package(file: Path) -> Package:

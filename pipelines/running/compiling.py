@@ -8,14 +8,16 @@ from kfp import compiler
 
 from components import IMAGE_VARIABLE, STEPS_IMAGE
 from pipelines.kubeflow.package import Package, read_package
+from pipelines.monitoring import monitoring
+from pipelines.scoring import scoring
 from pipelines.training import training
 from predictor.files import whole
 
-PIPELINES = {"training": training}
+PIPELINES = {"training": training, "monitoring": monitoring, "scoring": scoring}
 # Steps without side effects whose outputs depend on their inputs alone; Kubeflow may cache them. All others read data
 # that can change at the same address, write to MLflow or object storage, or act on a cluster. Cache entries never
 # expire: with caching, a nightly run would reuse old data, and its exit handler would not run.
-PURE_STEPS = frozenset({"gate"})
+PURE_STEPS = frozenset({"gate", "report"})
 
 
 def compile_all(out: Path, image: str = STEPS_IMAGE) -> list[Path]:

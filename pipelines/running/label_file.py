@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from components.data.cells import as_json, as_texts
-from components.data.tables import SUFFIXES, read_lines, read_table
+from components.data.sources.tables import SUFFIXES, read_lines, read_table
 from pipelines.running.label_texts import check_encoding
 from predictor.client import Answers, Server, ask
 from predictor.errors import InputError, one_line
@@ -24,12 +24,15 @@ from predictor.files import whole
 INPUT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
 OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ADDED_COLUMNS = ("predicted_label", "confidence")
+_SCORE_COLUMN = "predicted_score"
+"""Added, too, where the labels of the model have an order."""
 
 
 def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     """Classify the texts of a file and write its rows with the columns `predicted_label` and `confidence`.
 
-    Both are empty in rows whose text has no words, or only markup.
+    A third, `predicted_score`, follows where the labels of the model have an order. They are empty in rows whose text
+    has no words, or only markup.
 
     Args:
         server: the predictor.
@@ -60,6 +63,10 @@ def predict_file(server: Server, source: Path, target: Path) -> dict[str, Any]:
     check_encoding(texts, f"{source}, row")
     answers = Answers.joined(_with_progress(ask(server, texts), len(texts)))
     frame[_ADDED_COLUMNS[0]], frame[_ADDED_COLUMNS[1]] = answers.labels, answers.confidences
+    if answers.scores is not None:
+        if _SCORE_COLUMN in frame.columns:
+            raise InputError(f"{source} has a column '{_SCORE_COLUMN}', which the scores would overwrite: rename it")
+        frame[_SCORE_COLUMN] = answers.scores
     _write(frame, target)
     unlabelled = answers.labels.count(None)
     if unlabelled:
@@ -97,7 +104,9 @@ def _check_columns(frame: pd.DataFrame, source: Path) -> None:
     if "text" not in frame.columns:
         names = ", ".join(map(str, frame.columns)) or "none"
         raise InputError(f"{source} has no column 'text' (it has: {names}): rename the column that holds it")
-    # If the last two columns have these names, an earlier call wrote them. A user's own columns are not overwritten.
+    # If the last columns have these names, an earlier call wrote them. A user's own columns are not overwritten.
+    if tuple(frame.columns[-3:]) == (*_ADDED_COLUMNS, _SCORE_COLUMN):
+        del frame[_SCORE_COLUMN]
     if tuple(frame.columns[-2:]) != _ADDED_COLUMNS and (
         own := [name for name in _ADDED_COLUMNS if name in frame.columns]
     ):

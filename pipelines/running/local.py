@@ -2,30 +2,24 @@
 
 import contextlib
 import json
-import os
-import re
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kfp import local
-
 from components.data.dataset import SPLITS
-from components.platform.termination import FILE_VARIABLE
+from components.data.inspection import ERRORS_FILE
+from components.platform.quiet import quiet_mlflow
 from components.training.recipe import HISTORY_FILE
-from pipelines.running.console import Console
 from pipelines.running.results import locked_folder
+from pipelines.running.steps import LOG_FILE, run_steps
 from pipelines.running.stopping import Stopped, signals_stop_children
 from pipelines.training import Trained, training
-from predictor.errors import InputError, StepFailed
+from predictor.errors import InputError
 from predictor.files import replace
 
-_LOG_TAIL = 40
-_FAILED = re.compile(r"Task .* finished with status .*FAILURE")
 CHECKPOINTS = ".checkpoints"
 _WORK = ".run"
 UNFINISHED = "unfinished"
@@ -38,8 +32,9 @@ def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
     """Run the training pipeline and write its results into the folder `out`.
 
     Intermediate files are in a hidden folder that is removed afterwards, so the results in `out` are always complete:
-    `bundles/DIGEST`, `data`, `report.html`, `result.json`, `run.log`, `mlflow.db` with `mlartifacts`. If a step fails
-    after fine-tuning, the outputs of the finished steps are kept in `unfinished` until a run succeeds.
+    `bundles/DIGEST`, `data`, `inspection.html`, `label_errors.csv`, `report.html`, `result.json`, `run.log`,
+    `mlflow.db` with `mlartifacts`. If a step fails after fine-tuning, the outputs of the finished steps are kept in
+    `unfinished` until a run succeeds.
 
     Args:
         out: the folder for results; created if it is missing.
@@ -50,6 +45,7 @@ def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
 
     Raises:
         InputError: a step rejected its input.
+        Unavailable: what a step needs from elsewhere is away.
         StepFailed: a step failed for another reason.
         Stopped: SIGTERM or SIGINT stopped the run and its steps; incomplete results are removed, and stderr says how
             to go on.
@@ -69,56 +65,53 @@ def run_training(out: Path, **parameters: Any) -> dict[str, Any]:
 
 def _run_into(out: Path, **parameters: Any) -> dict[str, Any]:
     with _workspace(out) as work:
-        sentence = work / "termination-message"
         started = time.monotonic()
-        with Console(work / "run.log", sys.stderr) as console, _environment({FILE_VARIABLE: str(sentence)}):
-            try:
-                outputs = _run(
-                    work, console,
-                    bundle_root=str(out / "bundles"), mlflow_tracking_uri=f"sqlite:///{out}/{_DATABASE}",
-                    checkpoint_root=str(out / CHECKPOINTS), **parameters,
-                )  # fmt: skip
-            except RuntimeError as error:
-                if sentence.exists():
-                    raise InputError(sentence.read_text(encoding="utf-8")) from None
-                console.flush()
-                raise StepFailed(_end_of_failed_step((work / "run.log").read_text(encoding="utf-8"))) from error
-        report = outputs.pop("report")
+        outputs = run_steps(
+            training, Trained._fields, work,
+            {
+                "bundle_root": str(out / "bundles"), "mlflow_tracking_uri": f"sqlite:///{out}/{_DATABASE}",
+                "checkpoint_root": str(out / CHECKPOINTS), **parameters,
+            },
+        )  # fmt: skip
+        pages = {"report.html": outputs.pop("report"), "inspection.html": outputs.pop("inspection")}
         bundle = Path(outputs.pop("bundle_uri"))
         result = {
             "accuracy": outputs.pop("accuracy"),
             "bundle": str(bundle),
             **outputs,
             "report": str(out / "report.html"),
+            "inspection": str(out / "inspection.html"),
             "mlflow": f"sqlite:///{out}/{_DATABASE}",
             "seconds": round(time.monotonic() - started, 1),
         }
         (work / "result.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        replace(Path(report), out / "report.html")
+        for name, page in pages.items():
+            replace(Path(page), out / name)
         replace(_prepared_dataset(work), out / "data")
-        for name in ("run.log", "result.json"):
+        (errors,) = work.glob(f"*/inspect/label_errors/{ERRORS_FILE}")
+        replace(errors, out / ERRORS_FILE)
+        for name in (LOG_FILE, "result.json"):
             replace(work / name, out / name)
+        if result["passed"]:
+            _promote(result["mlflow"], result["digest"])
         return result
 
 
-def _end_of_failed_step(log: str) -> str:
-    """Return the last log lines of the failed step; others may follow, since the exit handler always runs."""
-    lines = log.splitlines()
-    end = next((number for number, line in enumerate(lines, start=1) if _FAILED.search(line)), len(lines))
-    return "\n".join(lines[max(0, end - _LOG_TAIL) : end])
+def _promote(mlflow: str, digest: str) -> None:
+    """Make the version that passed the gate the champion, so that the next run into the folder is compared with it.
 
+    Without a service there is no canary that could decide.
+    """
+    with quiet_mlflow():
+        from mlflow import MlflowClient  # seconds to import
 
-def _run(work: Path, console: Console, **parameters: Any) -> dict[str, Any]:
-    for name, value in {"--out": str(work), **parameters}.items():
-        if isinstance(value, str) and "python3" in value:
-            # kfp 2.17 replaces this word by the interpreter's path in all arguments of a step.
-            raise InputError(f"{name} {value} contains 'python3', which kfp's local runner rewrites: use another path")
-    with contextlib.redirect_stdout(console), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # kfp warns of settings that have no effect outside a cluster
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(work), raise_on_error=True)
-        task = training(**parameters)
-    outputs = {name: task.outputs[name] for name in Trained._fields}
-    return {name: value.path if hasattr(value, "path") else value for name, value in outputs.items()}
+        from components.registry.promotion import promote_now
+        from components.registry.versions import version_of_bundle
+
+        client = MlflowClient(mlflow)
+        version = version_of_bundle(client, digest)
+        assert version is not None  # the register step has just made it
+        promote_now(client, version.name, version.number, "a folder of pigeonhole run, without a service")
 
 
 @contextlib.contextmanager
@@ -156,8 +149,8 @@ def _keep_unfinished(out: Path) -> bool:
     trained = next(work.glob(f"*/fine-tune/checkpoint/{HISTORY_FILE}"), None)
     if trained:
         steps = trained.parents[2]
-        if (work / "run.log").exists():
-            replace(work / "run.log", steps / "run.log")
+        if (work / LOG_FILE).exists():
+            replace(work / LOG_FILE, steps / LOG_FILE)
         replace(steps, out / UNFINISHED)
     shutil.rmtree(work, ignore_errors=True)
     return trained is not None
@@ -167,19 +160,3 @@ def _prepared_dataset(work: Path) -> Path:
     (found,) = work.glob("*/prepare/dataset")
     assert all((found / f"{split}.parquet").exists() for split in SPLITS)
     return found
-
-
-@contextlib.contextmanager
-def _environment(extra: dict[str, str]) -> Iterator[None]:
-    """Set variables that the steps' processes inherit: unbuffered output, no tqdm bars, no telemetry."""
-    extra = {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **extra}
-    before = {name: os.environ.get(name) for name in extra}
-    os.environ.update(extra)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

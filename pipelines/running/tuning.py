@@ -1,20 +1,19 @@
 """Start a hyper-parameter search on this machine, or with Katib on the cluster of the current kubeconfig."""
 
 import json
-import logging
-import os
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from components.data.collect import collect_frames
 from components.data.dataset import Dataset
 from components.data.prepare import prepare
-from components.data.sources import SAMPLE, collect
+from components.data.sources.table import Request
 from components.platform.kubernetes import connect
+from components.platform.quiet import quiet_mlflow
 from components.training.backbone import resolve_backbone
 from components.training.job import TrainingJob
 from components.training.recipe import training_rows
@@ -34,7 +33,7 @@ DATASET_FOLDER = "dataset"
 RESULT_FILE = "search.json"
 
 
-def tune_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, str]) -> dict[str, Any]:
+def tune_here(file: Path, out: Path, data: Request, seed: int, values: Mapping[str, str]) -> dict[str, Any]:
     """Run the search of an Experiment file on this machine, or resume one that was interrupted.
 
     The folder `out` gets `search.json` (the result), `search.jsonl` (the journal), `dataset`, `trials` with each
@@ -43,7 +42,7 @@ def tune_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, 
     Args:
         file: the Experiment.
         out: the folder.
-        data: the source of labelled texts: `sample`, a folder, or hf:NAME.
+        data: the source of labelled texts.
         seed: fixes the split.
         values: values of the trial command's flags, such as `--backbone`; an empty value leaves the file's unchanged.
 
@@ -60,7 +59,7 @@ def tune_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, 
         raise
 
 
-def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[str, str]) -> dict[str, Any]:
+def _search_here(file: Path, out: Path, data: Request, seed: int, values: Mapping[str, str]) -> dict[str, Any]:
     started = time.monotonic()
     experiment = read_experiment(file)
     check_local(experiment)
@@ -69,12 +68,8 @@ def _search_here(file: Path, out: Path, data: str, seed: int, values: Mapping[st
     experiment = check_experiment(experiment.with_arguments({"--data": str(out / DATASET_FOLDER)}), str(file))
     training_rows(experiment.argument("--profile") or TrainingJob.profile)
     resolve_backbone(experiment.argument("--backbone") or TrainingJob.backbone)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    with redirect_stdout(sys.stderr), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = prepare(collect(data or SAMPLE), seed)
+    with redirect_stdout(sys.stderr), quiet_mlflow():
+        dataset = prepare(collect_frames(data.address, data.columns, data.query), seed)
         identity = {"experiment": digest, "data": dataset.digest}
         with locked_folder(out):
             journal = open_journal(out, identity)

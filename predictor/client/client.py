@@ -63,14 +63,17 @@ def _answered(ask_once: AskOnce, texts: Sequence[str], stopped: threading.Event)
             places = left
     labels: list[str | None] = [None] * len(texts)
     confidences: list[float | None] = [None] * len(texts)
-    for place, label, confidence in zip(places, answers.labels, answers.confidences, strict=True):
-        labels[place], confidences[place] = label, confidence
-    return Answers(labels, confidences, answers.version)
+    scores: list[float | None] = [None] * len(texts)
+    given = answers.scores or [None] * len(places)
+    for place, label, confidence, score in zip(places, answers.labels, answers.confidences, given, strict=True):
+        labels[place], confidences[place], scores[place] = label, confidence, score
+    return Answers(labels, confidences, answers.version, scores if answers.scores else None)
 
 
 def _complete(ask_once: AskOnce, texts: Sequence[str], stopped: threading.Event) -> Answers:
     """Ask with retries, and refuse an answer that has not one label a text."""
     answers = retried(lambda: ask_once(texts), stopped)
-    if len(answers.labels) == len(answers.confidences) == len(texts):
+    scores = answers.scores if answers.scores is not None else answers.labels
+    if len(answers.labels) == len(answers.confidences) == len(scores) == len(texts):
         return answers
     raise Unavailable(f"{len(texts)} texts got {len(answers.labels)} answers: this is no predictor of ours")

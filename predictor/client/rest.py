@@ -1,6 +1,6 @@
 """One request over REST, V1 or V2."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,25 +25,35 @@ def connected(server: Server) -> Iterator[AskOnce]:
 
 def _ask_v1(client: httpx.Client, server: Server, texts: Sequence[str]) -> Answers:
     url = f"{server.url}/v1/models/{server.model}:predict"
-    body = _post(client, url, {"instances": list(texts)})
+    body = post(client, url, {"instances": list(texts)}, server.authorization())
     with expecting_predictions(url):
         rows = body["predictions"]
         labels, confidences = [row["label"] for row in rows], [row["confidence"] for row in rows]
-        return Answers(labels, confidences, str(body.get("model_version", "")))
+        scores = [row["score"] for row in rows] if rows and "score" in rows[0] else None
+        return Answers(labels, confidences, str(body.get("model_version", "")), scores)
 
 
 def _ask_v2(client: httpx.Client, server: Server, texts: Sequence[str]) -> Answers:
     url = f"{server.url}/v2/models/{server.model}/infer"
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
-    body = _post(client, url, {"inputs": [tensor]})
+    body = post(client, url, {"inputs": [tensor]}, server.authorization())
     with expecting_predictions(url):
         outputs = {output["name"]: output["data"] for output in body["outputs"]}
-        return Answers(outputs["label"], outputs["confidence"], str(body.get("model_version", "")))
+        version = str(body.get("model_version", ""))
+        return Answers(outputs["label"], outputs["confidence"], version, outputs.get("score"))
 
 
-def _post(client: httpx.Client, url: str, body: dict[str, Any]) -> Any:
+def post(client: httpx.Client, url: str, body: dict[str, Any], headers: Mapping[str, str]) -> Any:
+    """Send one request, and return the JSON of its answer.
+
+    Raises:
+        Busy: the server may answer later.
+        EmptyTextsFound: texts of the request are empty after cleaning.
+        InputError: it refuses the request, or has not what the answer needs.
+        Unavailable: it gives no answer, or one that is no JSON.
+    """
     try:
-        answer = client.post(url, json=body)
+        answer = client.post(url, json=body, headers=headers)
     except httpx.TimeoutException as error:
         raise Unavailable(f"{url} gave no answer in {TIMEOUT_SECONDS:g} s: look at the server") from error
     except httpx.TransportError as error:
@@ -52,6 +62,10 @@ def _post(client: httpx.Client, url: str, body: dict[str, Any]) -> Any:
         raise Busy(f"{url} answers {_reason(answer)}", seconds_to_wait(answer.headers.get("retry-after", "")))
     if answer.status_code == 400 and (places := _empty_texts(answer)):
         raise EmptyTextsFound(places)
+    if answer.status_code == 401:
+        raise InputError(f"{url} answers {_reason(answer)}: name the token's file with --token-file")
+    if answer.status_code == 501:
+        raise InputError(f"{url} answers {_reason(answer)}")
     if answer.is_client_error:
         raise InputError(f"{url} answers {_reason(answer)}: check the URL, the model's name and the texts")
     if not answer.is_success:

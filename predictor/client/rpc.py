@@ -35,13 +35,15 @@ def connected(server: Server) -> Iterator[AskOnce]:
 
         def ask_once(texts: Sequence[str]) -> Answers:
             try:
-                response = infer(_request(server.model, texts), timeout=TIMEOUT_SECONDS)
+                metadata = tuple(server.authorization().items())
+                response = infer(_request(server.model, texts), timeout=TIMEOUT_SECONDS, metadata=metadata)
             except grpc.RpcError as error:
                 raise _translated(error, target) from error
             with expecting_predictions(target):
                 outputs = {output.name: output.contents for output in response.outputs}
                 labels = [label.decode() for label in outputs["label"].bytes_contents]
-                return Answers(labels, list(outputs["confidence"].fp32_contents), response.model_version)
+                scores = list(outputs["score"].fp32_contents) if "score" in outputs else None
+                return Answers(labels, list(outputs["confidence"].fp32_contents), response.model_version, scores)
 
         yield ask_once
 
@@ -61,6 +63,8 @@ def _translated(error: grpc.RpcError, target: str) -> Exception:
     numbers = str(metadata.get("empty-texts", "")).split(",")
     if code is grpc.StatusCode.INVALID_ARGUMENT and (places := [int(n) for n in numbers if n.isdecimal()]):
         return EmptyTextsFound(places)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return InputError(f"{reason}: name the token's file with --token-file")
     if code in _REFUSED:
         return InputError(f"{reason}: check the URL, the model's name and the texts")
     return Unavailable(f"{reason}: look at the server's log")

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from predictor.errors import InputError, Unavailable
+from predictor.tokens import token_of
 
 PROTOCOLS = {"v1": "http://localhost:8080", "v2": "http://localhost:8080", "grpc": "http://localhost:8081"}
 """Each protocol and where `pigeonhole serve` speaks it."""
@@ -22,9 +24,11 @@ class Server:
     url: str
     model: str
     """The name that the model is served under."""
+    token_file: Path | None = None
+    """A file with the bearer token that the server wants, which is read for each request, since tokens are renewed."""
 
     @classmethod
-    def at(cls, protocol: str, url: str, model: str) -> "Server":
+    def at(cls, protocol: str, url: str, model: str, token_file: Path | None = None) -> "Server":
         """Check the parts; an empty URL is where `pigeonhole serve` listens.
 
         Raises:
@@ -40,7 +44,15 @@ class Server:
             good = None
         if not good:
             raise InputError(f"URL {url} is no address of a server: give one such as {PROTOCOLS[protocol]}")
-        return cls(protocol, url, model)
+        return cls(protocol, url, model, token_file)
+
+    def authorization(self) -> dict[str, str]:
+        """Return the header, or the metadata, that says who asks; nothing where there is no token.
+
+        Raises:
+            InputError: the file has no token.
+        """
+        return {"authorization": f"Bearer {token_of(self.token_file)}"} if self.token_file else {}
 
 
 @dataclass(frozen=True)
@@ -55,18 +67,23 @@ class Answers:
     confidences: list[float | None]
     """Probabilities of the labels, from 0 to 1."""
     version: str
+    scores: list[float | None] | None = None
+    """From -1, the lowest label, to 1, the highest; None where the labels of the model have no order."""
 
     @classmethod
     def joined(cls, batches: Iterable["Answers"]) -> "Answers":
         """Return the answers of all batches as one; several versions, as during a rollout, are joined by commas."""
         labels: list[str | None] = []
         confidences: list[float | None] = []
+        scores: list[float | None] = []
         versions: set[str] = set()
         for answers in batches:
             labels += answers.labels
             confidences += answers.confidences
+            scores += answers.scores or [None] * len(answers.labels)
             versions.add(answers.version)
-        return cls(labels, confidences, ", ".join(sorted(versions - {""})))
+        has_scores = any(score is not None for score in scores)
+        return cls(labels, confidences, ", ".join(sorted(versions - {""})), scores if has_scores else None)
 
 
 AskOnce = Callable[[Sequence[str]], Answers]

@@ -13,13 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from predictor.errors import InputError
 from predictor.files import whole
+from predictor.model.conformal import Conformal
 from predictor.model.ngrams import Unit
 from predictor.model.reference import Reference
 from predictor.model.text import Cleaning
+from predictor.naming import AnswerNames
 
 # To be raised whenever the same fields get another meaning, as when texts are cleaned differently.
 SCHEMA_VERSION = 2
 SPEC_FILE = "serving.json"
+REFERENCE_FILE = "reference.parquet"
+"""At most `REFERENCE_ROWS` validation rows with the answers to them, with which later texts are compared."""
+REFERENCE_ROWS = 2_000
 
 Precision = Literal["int8", "fp32", "torch"]
 MODEL_FILES: dict[Precision, str] = {
@@ -56,6 +61,8 @@ class CascadeSpec(BaseModel):
     """Of the two stages together."""
     reference: Reference
     """How the two stages answered on the validation split; the tokens are those of the texts that were left."""
+    conformal: Conformal | None = None
+    """Thresholds of the two stages together; None in bundles that are older than label sets."""
 
 
 class ServingSpec(BaseModel):
@@ -66,6 +73,10 @@ class ServingSpec(BaseModel):
     schema_version: int
     task: str
     labels: list[str] = Field(min_length=2)
+    ordinal: bool = False
+    """Whether the labels are steps from the lowest to the highest, so that an answer has a score."""
+    answer: AnswerNames = AnswerNames()
+    """What the plain REST interface calls the answers; the usual names in bundles that are older than it."""
     cleaning: Cleaning
     max_length: int = Field(ge=8)
     pad_token_id: int
@@ -76,6 +87,8 @@ class ServingSpec(BaseModel):
     metrics: dict[str, float]
     baseline_accuracy: float
     reference: Reference
+    conformal: Conformal | None = None
+    """Thresholds of the transformer alone; None in bundles that are older than label sets."""
     data_digest: str
     cascade: CascadeSpec | None = None
     """None where the transformer answers all texts."""

@@ -57,6 +57,22 @@ class LinearStage:
         logits = sums * (self.scales.astype(np.float64) / np.sqrt(np.diff(bounds))[:, None]) + self.bias
         return logits.astype(np.float32)
 
+    def contributions(self, cleaned: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what each n-gram of a text adds to a weighted sum of the logits.
+
+        Args:
+            cleaned: one text that was cleaned.
+            weights: of the logits, shape (labels,).
+
+        Returns:
+            Shape (rows, sizes): rows as `hashes` has them, and n-grams of 1 and 2, or of 1, 2 and 3. Together with the
+            weighted bias they are the weighted sum.
+        """
+        found, _ = hashes([cleaned], self.unit)
+        units = weights * self.scales / np.sqrt(len(found))
+        sums: NDArray[np.float64] = self.weights[buckets(found, len(self.weights))] @ units
+        return sums
+
     def save(self, folder: Path) -> None:
         """Write `cascade.safetensors`."""
         save_file({"weights": self.weights, "scales": self.scales, "bias": self.bias}, folder / CASCADE_FILE)
@@ -83,7 +99,7 @@ class Cascade:
     """The linear stage with the confidence from which on it answers."""
 
     def __init__(self, stage: LinearStage, spec: CascadeSpec) -> None:
-        self._stage = stage
+        self.stage = stage
         self.spec = spec
 
     @classmethod
@@ -99,7 +115,7 @@ class Cascade:
 
     def __call__(self, cleaned: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return probabilities, float32 of shape (texts, labels), and for which texts they are the answer."""
-        rows = softmax(self._stage(cleaned), self.spec.temperature)
+        rows = softmax(self.stage(cleaned), self.spec.temperature)
         return rows, rows.max(axis=1) >= self.spec.threshold
 
 

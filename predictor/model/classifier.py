@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.model.bundle import Bundle, Precision
-from predictor.model.calibration import softmax
+from predictor.model.calibration import ordinal_scores, softmax
 from predictor.model.cascade import Cascade
+from predictor.model.conformal import Conformal
 from predictor.model.engine import Engine, Logits, load_engine
 from predictor.model.reference import Reference
 from predictor.model.text import Encoder
@@ -60,6 +61,8 @@ class Answer:
     label: str
     confidence: float
     probabilities: tuple[float, ...]
+    score: float | None = None
+    """From -1, the lowest label, to 1, the highest; None where the labels have no order."""
 
 
 class Classifier:
@@ -92,11 +95,21 @@ class Classifier:
         """How it answered on its validation split."""
         return self.cascade.spec.reference if self.cascade else self.bundle.spec.reference
 
+    @property
+    def conformal(self) -> Conformal | None:
+        """The thresholds of its label sets; None where the bundle has none."""
+        return self.cascade.spec.conformal if self.cascade else self.bundle.spec.conformal
+
     def probabilities(self, texts: Sequence[str], done: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Return calibrated class probabilities, float32 of shape (texts, labels)."""
-        if not texts:
+        return self.cleaned_probabilities(self.encoder.clean(texts), done)
+
+    def cleaned_probabilities(
+        self, cleaned: Sequence[str], done: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the same for texts that the encoder has cleaned, which are not cleaned again."""
+        if not cleaned:
             return np.empty((0, len(self.labels)), dtype=np.float32)
-        cleaned = self.encoder.clean(texts)
         if self.cascade is None:
             return self._transformed(cleaned, done)
         rows, exits = self.cascade(cleaned)
@@ -119,9 +132,10 @@ class Classifier:
         """Return the answer for each text, in order."""
         rows = self.probabilities(texts)
         best = rows.argmax(axis=1)
+        scores = ordinal_scores(rows).tolist() if self.bundle.spec.ordinal else [None] * len(rows)
         return [
-            Answer(self.labels[top], float(row[top]), tuple(map(float, row)))
-            for row, top in zip(rows, best, strict=True)
+            Answer(self.labels[top], float(row[top]), tuple(map(float, row)), score)
+            for row, top, score in zip(rows, best, scores, strict=True)
         ]
 
     def close(self) -> None:

@@ -54,6 +54,22 @@ def hashes(texts: Sequence[str], unit: Unit) -> tuple[Hashes, NDArray[np.int64]]
     return found, bounds
 
 
+def spans(text: str, unit: Unit) -> list[tuple[int, int]]:
+    """Return where the units of a text stand: the first character and the one after the last, in order.
+
+    Unit and row of `hashes` have the same number. The row of the text's end, which is the last, has no place.
+    """
+    lowered = text.lower()[:MOST_CHARS]
+    # A few capitals, such as the Turkish dotted I, become two characters.
+    places = [place for place, letter in enumerate(text) for _ in letter.lower()]
+    if unit == "characters":
+        return [(places[row], places[row] + 1) for row in range(len(lowered))]
+    points = np.frombuffer((lowered + "\0").encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    starts, stops, last = _units(points, np.array([len(lowered)]))
+    found = zip(starts[~last].tolist(), stops[~last].tolist(), strict=True)
+    return [(places[start], places[stop - 1] + 1) for start, stop in found]
+
+
 def portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """Divide texts into parts whose characters fit into memory at a time, at least one text each."""
     start = chars = 0
@@ -80,8 +96,10 @@ def _of_characters(points: NDArray[np.uint32], ends: NDArray[np.int64]) -> Hashe
     return _mix(sizes).T
 
 
-def _of_words(points: NDArray[np.uint32], ends: NDArray[np.int64]) -> tuple[Hashes, NDArray[np.int64]]:
-    """Return the hashes, and the row of each text's end."""
+def _units(
+    points: NDArray[np.uint32], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return where words and runs of other signs start and stop, and which of them are the end of a text."""
     kinds = _kinds()[points]
     kinds[ends] = _END
     bounds = np.ones(len(kinds) + 1, dtype=bool)
@@ -90,7 +108,12 @@ def _of_words(points: NDArray[np.uint32], ends: NDArray[np.int64]) -> tuple[Hash
     (places,) = bounds.nonzero()
     of = kinds[places[:-1]]
     kept = of != _SPACE
-    starts, stops, last = places[:-1][kept], places[1:][kept], of[kept] == _END
+    return places[:-1][kept], places[1:][kept], of[kept] == _END
+
+
+def _of_words(points: NDArray[np.uint32], ends: NDArray[np.int64]) -> tuple[Hashes, NDArray[np.int64]]:
+    """Return the hashes, and the row of each text's end."""
+    starts, stops, last = _units(points, ends)
     # A word's hash is the polynomial of its characters: a difference of sums, divided by the power at its start.
     powers, inverses = _powers()
     sums = np.zeros(len(points) + 1, dtype=np.uint64)

@@ -4,6 +4,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -99,6 +100,19 @@ def _broken_up(run: re.Match[str]) -> str:
     return f"{run[0]}\u034f" if all(map(unicodedata.combining, run[0])) else run[0]
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """The tokens of one text, special ones included."""
+
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    """The first character of each, and the one after the last."""
+    words: list[int | None]
+    """Tokens of one number are parts of one word; None for a special token."""
+    truncated: bool
+    """Whether the text has more tokens than are read."""
+
+
 class Encoder:
     """Cleans and tokenises texts with a `tokenizer.json`.
 
@@ -132,6 +146,15 @@ class Encoder:
     def encode(self, cleaned: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text that was cleaned, unpadded, at most `max_length` each."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(cleaned)]
+
+    def pieces(self, cleaned: str) -> "Pieces":
+        """Return the tokens of a text that was cleaned, and where they stand in it; the ids are those of `encode`."""
+        encoding = self._tokenizer.encode(cleaned)
+        words = [
+            None if special else (place if word is None else word)
+            for place, (special, word) in enumerate(zip(encoding.special_tokens_mask, encoding.word_ids, strict=True))
+        ]
+        return Pieces(encoding.ids, encoding.offsets, words, bool(encoding.overflowing))
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, unpadded, at most `max_length` each."""

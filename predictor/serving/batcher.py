@@ -30,6 +30,10 @@ BatchResult = tuple[list[Row | Exception], float, float]
 # Beyond its first batch, a request has a claim on one batch in four: a request with thousands of texts does not starve,
 # and does not make requests with a single text wait.
 _BULK_STEP = 4
+# A background caller lets so many batches go first, and then has a claim on one batch in so many: it does not starve,
+# and while others keep the lanes busy it takes a small part of them.
+_BACKGROUND_WAIT = 64
+_BACKGROUND_STEP = 16
 # Full batches that are prepared while all lanes run, so that the next free lane does not wait for the event loop.
 _AHEAD = 1
 
@@ -55,7 +59,7 @@ class Batch:
     lengths: list[int]
     """Tokens of each text."""
     waited: list[float]
-    """Seconds that each text waited in the queue."""
+    """Seconds that each text waited in the queue, background texts left out."""
     seconds: float
     """Seconds in the engine."""
 
@@ -70,7 +74,8 @@ class Batcher:
         run: the engine.
         lanes: how many batches run at once.
         budget: the bounds.
-        finished: called with the key and row of each answered text that has a key, before its callers get the row.
+        finished: called with the key and row of each answered text that has a key, before its callers get the row;
+            not of background texts.
         measure: called with each batch that has run.
     """
 
@@ -113,16 +118,20 @@ class Batcher:
         return len(self._calls)
 
     @contextmanager
-    def call(self, size: int) -> Iterator[Call]:
+    def call(self, size: int, background: bool = False) -> Iterator[Call]:
         """Accept a caller with `size` texts. At its end, texts that still wait for it alone are dropped.
+
+        Texts of a background caller come after those of others, by a bounded number of batches, and need no room in the
+        queue: the caller bounds them.
 
         Raises:
             TooLarge, Draining, Overloaded: the caller is refused.
         """
         if self.draining:
             raise Draining("the server is stopping: send the request again, another one will take it", 1)
-        self.admit(size)  # a text has at least one token
-        call = Call(size)
+        if not background:
+            self.admit(size)  # a text has at least one token
+        call = Call(size, background)
         self._calls.add(call)
         try:
             yield call
@@ -138,8 +147,9 @@ class Batcher:
         """
         if tokens > self._budget.queue:
             raise TooLarge(f"the request has over {self._budget.queue} tokens: send its texts in several requests")
-        if self.waiting_tokens + tokens > self._budget.queue:
-            seconds = max(1, math.ceil(self.waiting_tokens * self._seconds_a_token))
+        waiting = self.waiting_tokens - self._queue.background_tokens
+        if waiting + tokens > self._budget.queue:
+            seconds = max(1, math.ceil(waiting * self._seconds_a_token))
             raise Overloaded(f"the queue is full: send the request again in {seconds} s", seconds)
 
     def submit(self, call: Call, texts: Sequence[tuple[int, Ids, bytes | None]]) -> None:
@@ -150,21 +160,26 @@ class Batcher:
         Raises:
             TooLarge, Overloaded: the queue has no room for them; none was queued.
         """
-        self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._in_flight))
+        if not call.background:
+            self.admit(sum(len(ids) for _, ids, key in texts if key is None or key not in self._in_flight))
+        wait, step = (_BACKGROUND_WAIT, _BACKGROUND_STEP) if call.background else (0, _BULK_STEP)
         now = perf_counter()
         fresh = []
         for count, (place, ids, key) in enumerate(texts, len(call.texts)):
-            turn = self._batches + count // self._budget.texts * _BULK_STEP
+            turn = self._batches + wait + count // self._budget.texts * step
             text = self._in_flight.get(key) if key is not None else None
             if text is None:
-                text = QueuedText(ids, key, turn, next(self._numbers), now)
+                text = QueuedText(ids, key, turn, next(self._numbers), now, call.background)
                 if key is not None:
                     self._in_flight[key] = text
                 fresh.append(text)
-            elif text.waits and turn < text.turn:  # a single text does not wait as one of thousands
-                self._queue.remove([text])
-                text.turn = turn
+            elif text.waits and (turn < text.turn or text.background > call.background):
+                self._queue.remove([text])  # a single text does not wait as one of thousands
+                text.turn = min(turn, text.turn)
+                text.background = text.background and call.background
                 self._queue.add([text])
+            elif text.background:  # it runs
+                text.background = call.background
             text.callers.setdefault(call, []).append(place)
             call.texts.append(text)
         self._queue.add(fresh)
@@ -221,11 +236,12 @@ class Batcher:
         self._dispatch()
         lengths = [len(text.ids) for text in texts]
         self._seconds_a_token += (seconds / sum(lengths) / self._lanes - self._seconds_a_token) / 16
-        self._measure(Batch(lengths, [started - text.since for text in texts], seconds))
+        waited = [started - text.since for text in texts if not text.background]
+        self._measure(Batch(lengths, waited, seconds))
         for text, answer in zip(texts, answers, strict=True):
             if text.key is not None:
                 del self._in_flight[text.key]
-                if not isinstance(answer, Exception):
+                if not text.background and not isinstance(answer, Exception):
                     self._finished(text.key, answer)
             for call, places in text.callers.items():
                 if isinstance(answer, Exception):

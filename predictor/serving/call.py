@@ -26,6 +26,8 @@ class QueuedText:
     """A number that no other text has."""
     since: float
     """When it was queued, in seconds of `perf_counter`."""
+    background: bool = False
+    """Whether nobody waits for it but a job: it leaves room in the queue, and its answer out of the caches."""
     waits: bool = True
     callers: dict["Call", list[int]] = field(default_factory=dict)
     """For each caller, the places of the text in its request: several where the request repeats it."""
@@ -36,9 +38,11 @@ class Call:
 
     Args:
         size: how many texts.
+        background: whether other callers go first.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, background: bool = False) -> None:
+        self.background = background
         self.texts: list[QueuedText] = []
         self._size = self._left = size
         self._rows: NDArray[np.float32] | None = None

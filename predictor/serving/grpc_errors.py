@@ -5,11 +5,12 @@ from typing import Any
 from grpc import StatusCode
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 
-from predictor.errors import EmptyTexts, NotNow, Refusal
+from predictor.errors import MOST_PLACES, EmptyTexts, NotNow, Refusal
 
 # By the HTTP status of a refusal.
 _STATUS = {
     400: StatusCode.INVALID_ARGUMENT,
+    401: StatusCode.UNAUTHENTICATED,
     404: StatusCode.NOT_FOUND,
     408: StatusCode.DEADLINE_EXCEEDED,
     413: StatusCode.INVALID_ARGUMENT,
@@ -33,6 +34,6 @@ class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
             if isinstance(ex, NotNow):
                 more = (("retry-after", str(ex.retry_after)),)
             elif isinstance(ex, EmptyTexts):
-                more = (("empty-texts", ",".join(map(str, ex.places))),)
+                more = (("empty-texts", ",".join(map(str, ex.places[:MOST_PLACES]))),)
             await context.abort(_STATUS.get(ex.status, StatusCode.INTERNAL), str(ex), more)
         await super().handle_exception(ex, request_or_iterator, context, method_name)

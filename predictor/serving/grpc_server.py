@@ -14,11 +14,12 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
 from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
-from predictor.errors import BadRequest, Late, Overloaded
+from predictor.errors import BadRequest, Late, Overloaded, Refusal
 from predictor.serving.grpc_errors import StatusInterceptor
 from predictor.serving.kserve_model import TextClassifier
 from predictor.serving.memory import ByteBudget
 from predictor.serving.scheduler import Limits
+from predictor.tokens import TokenFile
 
 SERVICE = "inference.GRPCInferenceService"
 _INFER = f"/{SERVICE}/ModelInfer"
@@ -101,10 +102,21 @@ class MessageInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         infer: answers a serialised ModelInferRequest with a serialised ModelInferResponse.
         requests: the budget of the messages that are not answered yet.
         answers: the budget of the answers that are not written yet.
+        tokens: what callers of ModelInfer need one of; None where anybody may ask.
+        refused: counts the status of a call that has none.
     """
 
-    def __init__(self, infer: Callable[[bytes], Awaitable[bytes]], requests: ByteBudget, answers: ByteBudget) -> None:
+    def __init__(
+        self,
+        infer: Callable[[bytes], Awaitable[bytes]],
+        requests: ByteBudget,
+        answers: ByteBudget,
+        tokens: TokenFile | None = None,
+        refused: Callable[[int], None] = lambda status: None,
+    ) -> None:
         self._infer = infer
+        self._tokens = tokens
+        self._refused = refused
         self._requests = requests
         self._answers = answers
         self._large, self._small = MessageReader(), MessageReader()  # health checks do not wait for texts
@@ -116,6 +128,7 @@ class MessageInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return None
 
         async def infer(_: Any, context: Any) -> None:
+            self._check_token(context)
             answer = await self._answer(await self._large.read(context))
             try:
                 self._answers.acquire(len(answer))
@@ -137,6 +150,17 @@ class MessageInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return grpc.stream_stream_rpc_method_handler(infer)
         return grpc.stream_stream_rpc_method_handler(other, response_serializer=handler.response_serializer)
 
+    def _check_token(self, context: Any) -> None:
+        """Refuse a call without a token before its message is read."""
+        if self._tokens is None:
+            return
+        given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+        try:
+            self._tokens.caller(given[0] if len(given) == 1 and isinstance(given[0], str) else "")
+        except Refusal as refusal:
+            self._refused(refusal.status)
+            raise
+
     async def _answer(self, message: bytes) -> bytes:
         try:
             self._requests.acquire(len(message))
@@ -153,6 +177,7 @@ class BoundedGrpcServer(GRPCServer):  # type: ignore[misc]
         model: the model.
         limits: how long a message may be, and how long a call may take.
         requests, answers: the budgets of messages and answers.
+        tokens: what callers need one of; None where anybody may ask.
     """
 
     def __init__(
@@ -162,12 +187,15 @@ class BoundedGrpcServer(GRPCServer):  # type: ignore[misc]
         limits: Limits,
         requests: ByteBudget,
         answers: ByteBudget,
+        tokens: TokenFile | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._model = model
         self._limits = limits
-        self._interceptor = MessageInterceptor(model.answer_grpc, requests, answers)
+        self._interceptor = MessageInterceptor(
+            model.answer_grpc, requests, answers, tokens, lambda status: model.metrics.request("grpc", status, None)
+        )
         self._health = health.aio.HealthServicer()
 
     async def start(self, max_workers: int) -> None:

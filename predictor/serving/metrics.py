@@ -4,6 +4,7 @@ One process serves a bundle, with a lane for each CPU, so there are no workers w
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ _STAGE = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 
 _POWERS = tuple(2.0**n for n in range(8))
 # The weight of a text in the share of exits halves with 700 further texts.
 _RECENT_TEXTS = 1000
-_PROTOCOLS = ("v1", "v2", "grpc")
-_CODES = (200, 400, 404, 408, 413, 415, 429, 499, 500, 503, 504)
+_PROTOCOLS = ("v1", "v2", "grpc", "rest")
+_CODES = (200, 400, 401, 404, 408, 413, 415, 429, 499, 500, 503, 504)
 """Statuses of requests. Each series exists at 0 from the start: otherwise Prometheus would miss its first increase."""
+_MORE_CODES = {"rest": (202, 409)}
+"""Statuses that only jobs have."""
 
 
 class Metrics:
@@ -34,6 +37,7 @@ class Metrics:
         labels: the classes; their counters exist from the start, so that rates are right from the first answer on.
         token_edges: the bundle's edges of text lengths, so that traffic can be compared with the validation split.
         registry: where the series are registered.
+        threshold: the confidence under which an answer is doubtful.
     """
 
     def __init__(
@@ -43,20 +47,22 @@ class Metrics:
         labels: Sequence[str],
         token_edges: Sequence[int],
         registry: CollectorRegistry = REGISTRY,
+        threshold: float = 0.0,
     ) -> None:
         self._who = (model_name, revision)
         self._registry = registry
+        self._threshold = threshold
         self._requests = Counter(
             names.REQUESTS,
-            "Requests by protocol (v1, v2, grpc) and HTTP status (gRPC codes as their HTTP likeness, 499 for callers "
-            "that went away).",
+            "Requests by protocol (v1, v2, grpc, rest) and HTTP status (gRPC codes as their HTTP likeness, 499 for "
+            "callers that went away).",
             (*_LABELS, names.PROTOCOL, names.CODE),
             registry=registry,
         )
         self._seen = {
             (protocol, code): self._requests.labels(*self._who, protocol, str(code))
             for protocol in _PROTOCOLS
-            for code in _CODES
+            for code in (*_CODES, *_MORE_CODES.get(protocol, ()))
         }
         predictions = self._of(Counter, names.PREDICTIONS, "Texts answered, by category.", names.CATEGORY)
         self._predictions = [predictions.labels(*self._who, label) for label in labels]
@@ -97,6 +103,32 @@ class Metrics:
             answers.labels(*self._who, stage) for stage in (names.LINEAR, names.TRANSFORMER)
         )
         self._exits: float | None = None
+        explanations = self._of(Counter, names.EXPLANATIONS, "Requests for an explanation, by HTTP status.", names.CODE)
+        self._explanations = partial(explanations.labels, *self._who)
+        self._explain = self._of(
+            Histogram, names.EXPLANATION_SECONDS, "From a request read to its explanation written.", buckets=_LATENCY
+        ).labels(*self._who)
+        self._low_confidence = self._of(
+            Counter, names.LOW_CONFIDENCE, "Texts answered with less than the bundle's confidence threshold."
+        ).labels(*self._who)
+        self._log()
+
+    def _log(self) -> None:
+        """Make the series of the prediction log, which are there with and without one."""
+        records = self._of(Counter, names.LOG_RECORDS, "Records for the prediction log, by result.", names.RESULT)
+        self._written, self._dropped = (records.labels(*self._who, result) for result in ("written", "dropped"))
+        self._log_errors = self._of(
+            Counter, names.LOG_ERRORS, "Times that the prediction log could not be written."
+        ).labels(*self._who)
+        self._waiting, self._oldest = (
+            self._of(Gauge, name, text).labels(*self._who)
+            for name, text in (
+                (names.LOG_WAITING, "Records that are not stored yet."),
+                (names.LOG_OLDEST, "Age of the oldest record that is not stored yet, 0 if there is none."),
+            )
+        )
+        labels = self._of(Counter, names.FEEDBACK, "True labels that callers sent, by result.", names.RESULT)
+        self._accepted, self._refused = (labels.labels(*self._who, result) for result in ("accepted", "refused"))
 
     def _of(self, kind: Any, name: str, text: str, *labels: str, **more: object) -> Any:
         return kind(name, text, (*_LABELS, *labels), registry=self._registry, **more)
@@ -128,14 +160,42 @@ class Metrics:
             gauge = self._of(Gauge, name, f"{unit} that wait for a free lane.")
             gauge.labels(*self._who).set_function(read)
 
-    def request(self, protocol: str, code: int, seconds: float) -> None:
-        """Count a finished request."""
+    def watch_log(self, waiting: Callable[[], int], oldest: Callable[[], float]) -> None:
+        """Publish what the prediction log has not stored yet, which is read whenever the metrics are."""
+        self._waiting.set_function(waiting)
+        self._oldest.set_function(oldest)
+
+    def log_written(self, records: int) -> None:
+        """Count records that were stored."""
+        self._written.inc(records)
+
+    def log_dropped(self, records: int) -> None:
+        """Count records that will never be stored."""
+        self._dropped.inc(records)
+
+    def log_failed(self) -> None:
+        """Count a time that the log could not be written."""
+        self._log_errors.inc()
+
+    def feedback(self, accepted: int = 0, refused: int = 0) -> None:
+        """Count true labels that callers sent."""
+        self._accepted.inc(accepted)
+        self._refused.inc(refused)
+
+    def request(self, protocol: str, code: int, seconds: float | None) -> None:
+        """Count a finished request; `seconds` are None where it is not one for answers to texts."""
         counter = self._seen.get((protocol, code))
         if counter is None:
             counter = self._seen[protocol, code] = self._requests.labels(*self._who, protocol, str(code))
         counter.inc()
-        if code < 400:
+        if code < 400 and seconds is not None:
             self._latency.observe(seconds)
+
+    def explanation(self, code: int, seconds: float) -> None:
+        """Count a finished request for an explanation, which is slow, and none of those that a rollout is judged by."""
+        self._explanations(str(code)).inc()
+        if code < 400:
+            self._explain.observe(seconds)
 
     def prepared(self, seconds: float, hits: int, exits: int, queued: int) -> None:
         """Count the texts of a request that were cleaned.
@@ -165,8 +225,9 @@ class Metrics:
         self._batch_texts.observe(len(batch.lengths))
         self._batch_tokens.observe(tokens)
         self._padding.inc(max(batch.lengths) * len(batch.lengths) - tokens)
-        for length, waited in zip(batch.lengths, batch.waited, strict=True):
+        for length in batch.lengths:
             self._text_tokens.observe(length)
+        for waited in batch.waited:
             self._queue.observe(waited)
 
     def answered(self, rows: NDArray[np.float32]) -> None:
@@ -174,3 +235,5 @@ class Metrics:
         for best, confidence in zip(rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist(), strict=True):
             self._predictions[best].inc()
             self._confidence.observe(confidence)
+            if confidence < self._threshold:
+                self._low_confidence.inc()

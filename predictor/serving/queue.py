@@ -18,6 +18,8 @@ class Queue:
         self._by_turn: list[tuple[int, int, QueuedText]] = []
         self._by_length: list[tuple[int, int, QueuedText]] = []
         self.tokens = 0
+        self.background_tokens = 0
+        """Those of the tokens that are of background texts."""
 
     def __len__(self) -> int:
         return len(self._by_turn)
@@ -27,6 +29,7 @@ class Queue:
         for text in texts:
             text.waits = True
             self.tokens += len(text.ids)
+            self.background_tokens += len(text.ids) * text.background
         turns = [(text.turn, text.number, text) for text in texts]
         lengths = [(len(text.ids), text.number, text) for text in texts]
         for queue, entries in ((self._by_turn, turns), (self._by_length, lengths)):
@@ -42,6 +45,7 @@ class Queue:
         for text in texts:
             text.waits = False
             self.tokens -= len(text.ids)
+            self.background_tokens -= len(text.ids) * text.background
             if len(texts) < _FEW:
                 del self._by_turn[bisect_left(self._by_turn, (text.turn, text.number))]
                 del self._by_length[bisect_left(self._by_length, (len(text.ids), text.number))]

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from predictor.errors import EmptyTexts, Overloaded, TooLarge, TooLate
 from predictor.model.classifier import BATCH, Classifier
 from predictor.serving.batcher import Batcher, TokenBudget
-from predictor.serving.cache import AnswerCache
-from predictor.serving.call import Call, Ids
+from predictor.serving.cache.memory import AnswerCache
+from predictor.serving.cache.shared import SharedCache
+from predictor.serving.call import Call, Ids, Row
 from predictor.serving.metrics import Metrics
+from predictor.serving.prediction_log.parts import Trace
 
 # Calls a function here or in a thread, and returns its result.
 RunStep = Callable[..., Awaitable[Any]]
@@ -70,18 +72,22 @@ class Scheduler:
         classifier: the bundle's classifier.
         limits: the bounds.
         metrics: where texts, answers and batches are counted.
+        shared: the cache of all replicas; None where there is none.
     """
 
-    def __init__(self, classifier: Classifier, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, classifier: Classifier, limits: Limits, metrics: Metrics, shared: SharedCache | None = None
+    ) -> None:
         self._classifier = classifier
         self._encoder = classifier.encoder
         self._cascade = classifier.cascade
         self._limits = limits
         self._metrics = metrics
         self._cache = AnswerCache(classifier.bundle.digest, limits.cache_entries)
+        self._shared = shared if limits.cache_entries else None
         tokens, texts, padding = _GPU_BATCH if classifier.precision == "torch" else _CPU_BATCH
         budget = TokenBudget(limits.queue_tokens, tokens, texts, padding)
-        self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._cache.put, metrics.ran)
+        self.batcher = Batcher(classifier.run, classifier.lanes, budget, self._keep, metrics.ran)
         self._threads = ThreadPoolExecutor(classifier.lanes, thread_name_prefix="tokenise")
         self.long_tasks = ThreadPoolExecutor(1, thread_name_prefix="long")
         """One thread for work that holds the interpreter's lock for milliseconds: health waits for one at a time."""
@@ -95,7 +101,12 @@ class Scheduler:
         metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
 
     async def probabilities(
-        self, texts: Sequence[str], timeout: float | None = None, spent: float = 0.0
+        self,
+        texts: Sequence[str],
+        timeout: float | None = None,
+        spent: float = 0.0,
+        trace: Trace | None = None,
+        background: bool = False,
     ) -> NDArray[np.float32]:
         """Return calibrated class probabilities, float32 of shape (texts, labels), at least one text.
 
@@ -103,6 +114,8 @@ class Scheduler:
             texts: as the caller sent them.
             timeout: seconds that the caller waits; the server's limit holds as well.
             spent: how many of these seconds have passed.
+            trace: notes how each text is answered, where somebody wants to know.
+            background: whether other callers go first; there is no deadline then.
 
         Raises:
             TooLarge, Overloaded, Draining: the texts were refused.
@@ -110,11 +123,11 @@ class Scheduler:
             TooLate: the deadline passed; texts that still waited are not run.
             InternalError: the engine cannot answer one of the texts.
         """
-        seconds = min(self._limits.timeout, timeout or self._limits.timeout)
+        seconds = self.seconds(timeout)
         try:
-            async with asyncio.timeout(seconds - spent):
-                with self.batcher.call(len(texts)) as call, self._answer_memory(len(texts)):
-                    await self._prepare(call, texts)
+            async with asyncio.timeout(None if background else seconds - spent):
+                with self.batcher.call(len(texts), background) as call, self._answer_memory(len(texts)):
+                    await self._prepare(call, texts, trace)
                     rows = await call.rows()
         except TimeoutError:
             raise TooLate(f"no answer within {seconds:g} s: allow more time, or send fewer texts") from None
@@ -123,6 +136,10 @@ class Scheduler:
             if len(rows) > _SLICE:
                 await asyncio.sleep(0)
         return rows
+
+    def seconds(self, timeout: float | None) -> float:
+        """Return how long a caller who waits so long is going to get: the server's limit holds as well."""
+        return min(self._limits.timeout, timeout or self._limits.timeout)
 
     @contextmanager
     def _answer_memory(self, texts: int) -> Iterator[None]:
@@ -154,13 +171,13 @@ class Scheduler:
         self.long_tasks.shutdown()
         self._classifier.close()
 
-    async def _prepare(self, call: Call, texts: Sequence[str]) -> None:
+    async def _prepare(self, call: Call, texts: Sequence[str], trace: Trace | None) -> None:
         """Answer a call's texts from the cache and queue the others, here or with the help of a thread."""
         if len(texts) <= _PORTION and sum(map(len, texts)) <= _INLINE_CHARS:
             # One request in each iteration of the loop, so that health checks and answers run in between.
             await self._inline.acquire()
             asyncio.get_running_loop().call_soon(self._inline.release)
-            await self._answer_or_submit(call, texts, len(texts), _run_inline)
+            await self._answer_or_submit(call, texts, trace, len(texts), _run_inline)
             return
         if self._preparing == _PREPARING:
             raise Overloaded(f"{_PREPARING} large requests are being prepared: send the request again in 1 s", 1)
@@ -169,11 +186,13 @@ class Scheduler:
         threads = self.long_tasks if slow else self._threads
         try:
             run_in_thread = partial(asyncio.get_running_loop().run_in_executor, threads)
-            await self._answer_or_submit(call, texts, _PORTION, run_in_thread)
+            await self._answer_or_submit(call, texts, trace, _PORTION, run_in_thread)
         finally:
             self._preparing -= 1
 
-    async def _answer_or_submit(self, call: Call, texts: Sequence[str], portion: int, do: RunStep) -> None:
+    async def _answer_or_submit(
+        self, call: Call, texts: Sequence[str], trace: Trace | None, portion: int, do: RunStep
+    ) -> None:
         """Clean the texts and answer them from the cache or by the cascade's first stage, or else queue their tokens.
 
         `do` runs each step.
@@ -187,6 +206,8 @@ class Scheduler:
             started = perf_counter()
             unknown: list[tuple[int, str, bytes | None]] = []
             for place, (cleaned, key) in enumerate(await do(self._clean, texts[start : start + portion]), start):
+                if trace:
+                    trace.cleaned[place] = cleaned
                 if not cleaned:
                     empty.append(place)
                 elif key is not None and first.setdefault(key, place) != place:
@@ -197,17 +218,34 @@ class Scheduler:
                 else:
                     call.answer(place, row)
                     hits += 1
+            seconds += perf_counter() - started
+            if unknown and not empty and self._shared:
+                found = await self._shared.get([key for _, _, key in unknown if key is not None])
+                for (place, _, key), row in zip(unknown, found, strict=True):
+                    if key is not None and row is not None:
+                        if not call.background:
+                            self._cache.put(key, row)
+                        call.answer(place, row)
+                        hits += 1
+                unknown = [text for text, row in zip(unknown, found, strict=True) if row is None]
+            started = perf_counter()
             if unknown and not empty and self._cascade:
                 rows, sure = await do(self._cascade, [cleaned for _, cleaned, _ in unknown])
                 for (place, _, _), row in zip(compress(unknown, sure), rows[sure], strict=True):
                     call.answer(place, row)
+                    if trace:
+                        trace.answered(place, "linear")
                 unknown = list(compress(unknown, ~sure))
                 exits += int(sure.sum())
             if unknown and not empty:
                 ids = await do(self._encoder.encode, [cleaned for _, cleaned, _ in unknown])
                 queued += [(place, text, key) for (place, _, key), text in zip(unknown, ids, strict=True)]
                 tokens += sum(map(len, ids))
-                self.batcher.admit(tokens)  # refuse now, and not after the last of a hundred thousand texts
+                if trace:
+                    for (place, _, _), text in zip(unknown, ids, strict=True):
+                        trace.answered(place, "transformer", len(text))
+                if not call.background:
+                    self.batcher.admit(tokens)  # refuse now, and not after the last of a hundred thousand texts
             seconds += perf_counter() - started
         if empty:
             raise EmptyTexts(empty)
@@ -216,6 +254,12 @@ class Scheduler:
             self.batcher.submit(call, queued[start : start + _SLICE])
             if len(queued) > _SLICE:
                 await asyncio.sleep(0)
+
+    def _keep(self, key: bytes, row: Row) -> None:
+        """Keep an answer for those who ask the same again, here and at the other replicas."""
+        self._cache.put(key, row)
+        if self._shared:
+            self._shared.put(key, row)
 
     def _clean(self, texts: Sequence[str]) -> list[tuple[str, bytes | None]]:
         return [(cleaned, self._cache.key(cleaned)) for cleaned in self._encoder.clean(texts)]

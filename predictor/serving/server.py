@@ -18,7 +18,9 @@ from predictor.serving.scheduler import Limits
 
 if TYPE_CHECKING:
     from predictor.model.cascade import Cascade
+    from predictor.serving.http.access import Access
     from predictor.serving.kserve_model import TextClassifier
+    from predictor.serving.prediction_log.log import LogSettings
 
 GRACE_SECONDS = 30
 # How many bodies and gRPC messages of the greatest length may be held at a time, and how many bytes of answers: memory
@@ -36,6 +38,9 @@ def serve(
     revision: str = "",
     precision: str = "",
     cascade: bool = True,
+    log: "LogSettings | None" = None,
+    redis_url: str = "",
+    access: "Access | None" = None,
 ) -> None:
     """Serve a bundle until SIGTERM or SIGINT, then finish what was accepted and return.
 
@@ -51,9 +56,13 @@ def serve(
         revision: label of the metrics; empty for the bundle's digest.
         precision: int8, fp32 or torch; empty for what the bundle chose.
         cascade: whether the linear model of a bundle that has one answers.
+        log: what is logged, and where to; None for no prediction log.
+        redis_url: of the Redis for jobs and the shared cache; empty for none.
+        access: who may ask; None where anybody may, and no other site's pages.
 
     Raises:
-        InputError: no bundle, an unknown precision, a model name that cannot be in a path, or a port in use.
+        InputError: no bundle, no driver for the log's URI, no URL of a Redis, an unknown precision, a model name that
+            cannot be in a path, or a port in use.
     """
     if precision and precision not in get_args(Precision):
         raise InputError(f"--precision {precision} is unknown: choose {', '.join(get_args(Precision))}")
@@ -69,18 +78,23 @@ def serve(
 
     import prometheus_client
 
+    from predictor.serving.http.access import Access
     from predictor.serving.kserve_model import TextClassifier
+    from predictor.serving.redis.client import about
 
     # These would be a third of all series, and nothing reads them.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    model = TextClassifier(model_name, bundle, limits, revision, precision or None, cascade)  # type: ignore[arg-type]
+    model = TextClassifier(model_name, bundle, limits, revision, precision or None, cascade, log, redis_url)  # type: ignore[arg-type]
     model.warm_up()
-    server = _server(model, http_port, grpc_port, limits)
+    access = access or Access()
+    server = _server(model, http_port, grpc_port, limits, access)
     classifier = model.classifier
     print(
         f"serving {model_name}: bundle {model.version}, {classifier.precision} ({classifier.about}), "
         f"{_about(classifier.cascade)}, {len(classifier.labels)} labels; "
-        f"http :{http_port}, grpc :{grpc_port}",
+        f"http :{http_port}, grpc :{grpc_port}{f'; log: {log.url}' if log else ''}"
+        f"{f'; redis: {about(redis_url)}' if redis_url else ''}"
+        f"{'; with tokens' if access.tokens else ''}{f'; page: http://localhost:{http_port}/ui' if access.ui else ''}",
         file=sys.stderr,
         flush=True,
     )
@@ -120,7 +134,7 @@ def _about(cascade: "Cascade | None") -> str:
     return f"a cascade whose linear model answers from a confidence of {cascade.spec.threshold:.3f} on"
 
 
-def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Limits) -> Any:
+def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Limits, access: "Access") -> Any:
     import kserve.model_server
     from kserve import ModelServer
     from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotReady
@@ -128,14 +142,20 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from starlette.exceptions import HTTPException
 
+    from predictor.model.conformal import levels_of
     from predictor.serving.grpc_server import BoundedGrpcServer
     from predictor.serving.http.connection import Connection
     from predictor.serving.http.front_door import FrontDoor
+    from predictor.serving.http.pages import docs_pages, ui_page
+    from predictor.serving.http.routes import Routes
     from predictor.serving.memory import ByteBudget
     from predictor.serving.wire.openapi import document
 
     requests, answers = ByteBudget(BODIES * limits.body_bytes), ByteBudget(ANSWER_BYTES)
-    page = document(model.name, model.version, model.classifier.labels)
+    spec = model.classifier.bundle.spec
+    levels = levels_of(model.classifier.conformal)
+    page = document(model.name, model.version, spec.labels, levels, spec.ordinal, spec.answer, bool(access.tokens))
+    pages = docs_pages() | (ui_page(model, bool(access.tokens)) if access.ui else {})
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
         async def ready(self) -> bool:
@@ -169,15 +189,21 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
             """
             super().setup_event_loop()
             uvicorn = self._rest_server._server
-            uvicorn.config.app = FrontDoor(kserve.model_server.app, model, limits.body_bytes, requests, answers)
+            uvicorn.config.app = FrontDoor(
+                kserve.model_server.app, Routes(model, pages), limits.body_bytes, requests, answers, access
+            )
             uvicorn.config.http = Connection
             uvicorn.config.proxy_headers = False  # callers' addresses are not used
             # With a handler uvicorn formats a line for each request, even if its level discards it.
-            access = logging.getLogger("uvicorn.access")
-            access.handlers.clear()
-            access.propagate = False
+            lines = logging.getLogger("uvicorn.access")
+            lines.handlers.clear()
+            lines.propagate = False
             self._stop_listening, uvicorn.handle_exit = uvicorn.handle_exit, self._exit
             self._draining: asyncio.Future[None] | None = None
+
+        async def _serve(self) -> None:
+            model.begin_jobs()
+            await super()._serve()
 
         def _exit(self, sig: int, frame: Any) -> None:
             asyncio.get_running_loop().call_soon_threadsafe(self._drain, sig)
@@ -213,7 +239,7 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     # In front of KServe's route, which only fails.
     app.add_api_route("/v2/models/{name}/versions/{version:path}", _no_version)
     kserve.model_server.GRPCServer = partial(
-        BoundedGrpcServer, model=model, limits=limits, requests=requests, answers=answers
+        BoundedGrpcServer, model=model, limits=limits, requests=requests, answers=answers, tokens=access.tokens
     )
     server = Server(http_port, grpc_port, workers=1, grace_period=GRACE_SECONDS, enable_latency_logging=False)
     server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)

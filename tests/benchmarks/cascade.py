@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from components.data.collect import collect_frames
 from components.data.prepare import prepare
-from components.data.sources import collect
 from components.training.export.paired import paired_interval
 from predictor.model.classifier import Classifier
 from tests.benchmarks.table import publish, row
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data", default="sample", help="as for pigeonhole run; its test rows are asked")
     parser.add_argument("--bundle", required=True, help="a bundle with a cascade")
     asked = parser.parse_args()
-    test = prepare(collect(asked.data), SEED).test
+    test = prepare(collect_frames(asked.data), SEED).test
     pair, alone, unsure = (Classifier(Path(asked.bundle), cascade=used) for used in (True, False, True))
     if pair.cascade is None or unsure.cascade is None:
         sys.exit(f"{asked.bundle} has no cascade: {pair.bundle.spec.cascade_reason or 'it is older than cascades'}")

@@ -16,9 +16,9 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
+from components.data.collect import collect_frames
 from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
-from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 from components.training.few_shot.head import fit_head
 from components.training.fine_tuning.model import score
@@ -55,7 +55,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    data = prepare(collect(asked.data), 42)
+    data = prepare(collect_frames(asked.data), 42)
     backbone = resolve_backbone("minilm")
     figures: list[float] = []
     for seed in range(asked.draws):

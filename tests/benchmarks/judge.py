@@ -22,8 +22,8 @@ from dataclasses import replace
 import numpy as np
 import orjson
 
+from components.data.collect import collect_frames
 from components.data.prepare import prepare
-from components.data.sources import collect
 from components.rollout.judging.evidence import Window
 from components.rollout.judging.intervals import quantile
 from components.rollout.judging.judge import judge
@@ -60,7 +60,7 @@ _REQUESTS, _TEXTS, _CALLERS = 3000, 4, 4
 def record(bundle: str, data: str) -> Recorded:
     """Ask a real server test rows of a data source, half the requests of one category, and note its answers."""
     folder = bundle_at(bundle)
-    test = prepare(collect(data), SEED).test
+    test = prepare(collect_frames(data), SEED).test
     random = np.random.default_rng(SEED)
     texts, classes = np.array(test.texts, dtype=object), test.frame["label"].to_numpy()
     pools = [np.flatnonzero(classes == label) for label in np.unique(classes)]

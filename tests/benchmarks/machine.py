@@ -32,6 +32,15 @@ def cpu_here(file: Path = _INFO) -> str:
     return f"{' '.join(kind)}, {' '.join(sets) or 'no known instruction sets'}, {available_cpus()} cores"
 
 
+def peak_megabytes(file: Path = Path("/proc/self/status")) -> float:
+    """Return the most memory that this process has had, in MB of 1,000,000 bytes.
+
+    Not `ru_maxrss`: a process that was just started has its parent's there.
+    """
+    (line,) = (line for line in file.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
 def _facts(file: Path) -> dict[str, str]:
     """Return what the system says of the first CPU."""
     facts: dict[str, str] = {}

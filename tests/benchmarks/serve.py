@@ -21,8 +21,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from components.data.collect import collect_frames
 from components.data.prepare import prepare
-from components.data.sources import collect
 from predictor.model.bundle import Bundle
 from predictor.model.cpus import available_cpus
 from predictor.model.text import Encoder
@@ -75,7 +75,7 @@ ANSWERS = "our answer cache is off (--cache-entries 0)"
 
 def texts_of(source: str) -> Texts:
     """Return the test rows of a data source, cleaned by nobody."""
-    rows = prepare(collect(source), SEED).test.texts
+    rows = prepare(collect_frames(source), SEED).test.texts
     return Texts(rows, rows[:: max(1, len(rows) // LONE)])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from predictor.model.cpus import available_cpus
-from tests.benchmarks.machine import cpu_here, has_vnni
+from tests.benchmarks.machine import cpu_here, has_vnni, peak_megabytes
 
 CORES = f"{available_cpus()} cores"
 
@@ -31,3 +31,13 @@ def test_the_cpu_is_named_with_its_instruction_sets(tmp_path: Path, info: str, s
 
 def test_a_system_without_cpuinfo_is_named(tmp_path: Path) -> None:
     assert cpu_here(tmp_path / "none").endswith(f", no known instruction sets, {CORES}")
+
+
+def test_the_peak_of_memory_is_that_of_this_process_alone() -> None:
+    import subprocess
+    import sys
+
+    held = b"x" * 300_000_000
+    code = "from tests.benchmarks.machine import peak_megabytes; print(peak_megabytes())"
+    found = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 0 < found < 250 < peak_megabytes() and held

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from components.data.collect import collect_frames
 from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
-from components.data.sources import collect
 from components.training.backbone import resolve_backbone
 
 # isort: split
@@ -158,7 +158,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    data = prepare(collect(asked.data), SEED)
+    data = prepare(collect_frames(asked.data), SEED)
     backbone = resolve_backbone("minilm")
     timed = data.train.sample(ROUND_ROWS, SEED)
     slow = timed.sample(SLOW_ROWS, SEED)

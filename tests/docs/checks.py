@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from jsonschema import Draft202012Validator
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferRequest
 
+from components.tasks.task import load_task, task_names
 from components.training.distributed import train_worker
 from components.tuning import trial
 from pipelines.cli.app import app
@@ -23,10 +24,16 @@ from tests.conftest import ROOT
 
 _KUBECTL = {"apply", "create", "get", "kustomize", "port-forward"}
 # Programs of others, whose arguments are theirs.
-_OTHERS = {"cat", "cd", "head", "nc", "printf", "sleep", "git"}
+_OTHERS = {"cat", "cd", "head", "nc", "printf", "sleep", "git", "redis-server"}
 
 # The schemas of what is sent.
-_REQUESTS = {"/v1/models/classifier:predict": "V1Request", "/v2/models/classifier/infer": "V2Request"}
+_REQUESTS = {
+    "/v1/models/classifier:predict": "V1Request",
+    "/v1/models/classifier:feedback": "Labelled",
+    "/v2/models/classifier/infer": "V2Request",
+    "/v1/classify": "RestText",
+    "/v1/classify/batch": "RestBatch",
+}
 
 # Commands that parse their own options.
 _WORKERS = {"trial": trial.parser, "train-worker": train_worker.parser}
@@ -94,19 +101,22 @@ def variables() -> set[str]:
 
 
 @cache
-def page() -> dict[str, Any]:
+def page(ordinal: bool = False) -> dict[str, Any]:
     """Return what the server says it takes and answers, for a model `classifier` of too many labels to be listed."""
-    return document("classifier", "0", ["a"] * 1000)
+    return document("classifier", "0", ["a"] * 1000, ordinal=ordinal)
 
 
-def served_paths() -> set[str]:
-    """Return the paths that the server answers."""
-    return {*page()["paths"], "/docs", "/openapi.json"}
+def is_served(path: str) -> bool:
+    """Whether the server answers a path, in which `VERB` may stand for a task's verb."""
+    known = [re.sub(r"\\\{id\\}", "[0-9a-f]{32}", re.escape(each)) for each in page()["paths"]]
+    known += ["/docs", "/openapi\\.json", "/ui"]
+    verbs = "|".join(["VERB", *(load_task(name).answer.verb for name in task_names())])
+    return any(re.fullmatch(each, re.sub(rf"^/v1/({verbs})\b", "/v1/classify", path)) for each in known)
 
 
-def faults(body: Any, schema: str) -> list[Any]:
+def faults(body: Any, schema: str, ordinal: bool = False) -> list[Any]:
     """Return what a JSON body lacks to be of a schema of the page."""
-    whole = {"$ref": f"#/components/schemas/{schema}", "components": page()["components"]}
+    whole = {"$ref": f"#/components/schemas/{schema}", "components": page(ordinal)["components"]}
     return list(Draft202012Validator(whole).iter_errors(body))
 
 
@@ -184,7 +194,7 @@ def _curl(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if argument.startswith("localhost:"):
             path = re.sub(r"(/models/)[^/:]+", r"\1classifier", urlsplit(f"http://{argument}").path)
-            if path not in served_paths():
+            if not is_served(path):
                 raise Broken(f"the server has no {path}")
             schema = _REQUESTS.get(path, "")
     for body in _values(arguments, "-d"):

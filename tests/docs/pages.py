@@ -11,9 +11,10 @@ from tests.conftest import ROOT
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
-        ROOT / "components/data/sample/README.md",
+        *(ROOT / "components/data/sample").glob("*/README.md"),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "examples").rglob("*.md"),
+        *(ROOT / "manifests").rglob("*.md"),
     ]
 )
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

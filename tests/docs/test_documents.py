@@ -12,13 +12,19 @@ from typing import Any
 import pytest
 import yaml
 
+from components.data.behaviour.lines import Line
 from predictor import metric_names
 from tests.conftest import ROOT
-from tests.docs.checks import Broken, check, check_name, check_path, cli, faults, named, options, served_paths
+from tests.docs.checks import Broken, check, check_name, check_path, cli, faults, is_served, named, options
 from tests.docs.pages import PAGES, Block, anchors_of, blocks, code_in, links_in, prose
 from tests.docs.shell import commands, heredocs
 
-_PARSERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "yaml": yaml.safe_load, "python": ast.parse}
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "json": json.loads,
+    "jsonl": lambda text: [json.loads(line) for line in text.splitlines()],
+    "yaml": yaml.safe_load,
+    "python": ast.parse,
+}
 # Options of other programs that sentences mention.
 _OTHERS_OPTIONS = {"--force-conflicts", "--no-python"}
 # Names of other programs; prometheus_client gives a metric with information its ending.
@@ -26,6 +32,8 @@ _OTHERS_NAMES = {"PIP_FIND_LINKS", "authservice_session", "model_info"}
 # A variable's, a parameter's or a metric's.
 _NAME = re.compile(r"(\w*[A-Za-z]_\w*[A-Za-z]|[A-Z]{3,})(=.*)?")
 _MODULE = re.compile(r"(predictor|components|pipelines)(\.\w+)+")
+# Shapes of the server's answers that the documents show.
+_ANSWERS = ("V1Answer", "V2Answer", "RestAnswer", "RestProgress", "Error")
 _page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -47,7 +55,10 @@ def test_a_shell_block_works(block: Block) -> None:
 def test_a_block_of_another_language_parses(block: Block) -> None:
     parsed = _PARSERS[block.language](block.text)
     if block.language == "json":
-        assert any(not faults(parsed, answer) for answer in ("V1Answer", "V2Answer", "Error"))
+        answers = [(name, ordinal) for name in _ANSWERS for ordinal in (False, True)]
+        assert any(not faults(parsed, *answer) for answer in answers)
+    if block.language == "jsonl":
+        assert all(Line.model_validate(line) for line in parsed if "kind" in line)
     if block.language == "python":
         for node in ast.walk(parsed):
             if isinstance(node, ast.ImportFrom):
@@ -70,7 +81,7 @@ def test_code_in_sentences_names_what_exists(page: Path) -> None:
         elif re.fullmatch(r"--[a-z][\w-]+", words[0]):
             assert words[0] in options(cli()) | _OTHERS_OPTIONS, code
         elif re.match(r"/v\d", code):
-            assert code in served_paths(), code
+            assert is_served(code), code
         elif _MODULE.fullmatch(code):
             check(["python", "-m", code])
         elif (name := _NAME.fullmatch(words[0])) and name[1] not in _OTHERS_NAMES:

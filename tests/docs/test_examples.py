@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.data.behaviour.lines import check_labels, read_behaviour
+from components.data.collect import collect_frames
 from components.data.prepare import prepare
-from components.data.sources import collect
+from components.data.preparing.settings import Classes
+from components.evaluation.thresholds import Thresholds
+from components.tasks.task import load_task
 from tests.conftest import ROOT
 from tests.docs.pages import blocks
 from tests.docs.shell import heredocs
@@ -33,7 +37,10 @@ def test_the_client_labels_each_line() -> None:
 
 
 def test_the_tasks_rows_can_be_trained_on() -> None:
-    dataset = prepare(collect(str(EXAMPLES / "own_task/data")), seed=42)
+    task = load_task(str(EXAMPLES / "own_task/task.toml"))
+    check_labels(read_behaviour(Path(task.behaviour)), task.labels)
+    Thresholds.named(task.gate)
+    dataset = prepare(collect_frames(task.data), seed=42, classes=Classes(task.labels, task.ordinal))
     assert dataset.labels == ["billing", "bug", "question"]
     assert len(dataset.test) == 15
     assert not dataset.report["rejected"] and not dataset.report["duplicates"]["removed from train"]
@@ -57,7 +64,8 @@ def test_the_overlay_adds_the_task_to_ours() -> None:
 
 
 def test_the_overlay_in_the_documents_renders(tmp_path: Path) -> None:
-    (body,) = [body for block in blocks("sh") for body in heredocs(block.text)]
+    bodies = [body for block in blocks("sh") for body in heredocs(block.text)]
+    (body,) = [body for body in bodies if "4f1d2c3b5a69" in body]
     (tmp_path / "kustomization.yaml").write_text(body.replace("path/to/pigeonhole", os.path.relpath(ROOT, tmp_path)))
     made = {workload.name: workload.service for workload in workloads(_rendered(tmp_path))}
     assert made["news"]["spec"]["predictor"]["model"]["storageUri"] == "s3://models/news/4f1d2c3b5a69"

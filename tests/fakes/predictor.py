@@ -25,8 +25,11 @@ class Fake:
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.gate: Callable[[], object] = lambda: None
+        self.token = ""
 
-    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+    def answer(self, path: str, body: dict[str, Any], authorization: str) -> tuple[int, dict[str, str], str]:
+        if self.token and authorization != f"Bearer {self.token}":
+            return 401, {}, json.dumps({"error": "the bearer token is missing or wrong"})
         texts: list[str] = body["instances"] if "instances" in body else body["inputs"][0]["data"]
         with self.lock:
             self.paths.append(path)
@@ -54,7 +57,7 @@ def serving(fake: Fake) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status, headers, answer = fake.answer(self.path, body)
+            status, headers, answer = fake.answer(self.path, body, self.headers.get("authorization", ""))
             self.send_response(status)
             for name, value in {**headers, "content-length": str(len(answer.encode()))}.items():
                 self.send_header(name, value)

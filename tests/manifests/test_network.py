@@ -27,6 +27,9 @@ STEP = Peer({"pipelines.kubeflow.org/v2_component": "true"})
 TRAINER = Peer({"jobset.sigs.k8s.io/jobset-name": "tune-1"})
 GATEWAY = Peer({}, "envoy-gateway-system")
 PROMETHEUS = Peer({"app.kubernetes.io/name": "prometheus"}, "monitoring")
+ALERTMANAGER = Peer({"app.kubernetes.io/name": "alertmanager"}, "monitoring")
+PUSHGATEWAY = Peer({"app.kubernetes.io/name": "prometheus-pushgateway"}, "monitoring")
+TRIGGER = Peer({"app.kubernetes.io/component": "trigger"})
 GRAFANA = Peer({"app.kubernetes.io/name": "grafana"}, "monitoring")
 DNS = Peer({"k8s-app": "kube-dns"}, "kube-system")
 MLFLOW, KUBEFLOW, ACTIVATOR = Peer({}, "mlflow"), Peer({}, "kubeflow"), Peer({}, "knative-serving")
@@ -52,7 +55,8 @@ def test_edges_that_are_there(render: Render, name: str) -> None:
         (GATEWAY, model, 8080), (GATEWAY, model, 8081), (PROMETHEUS, model, 8080), (STEP, model, 8080),
         (model, DNS, 53), (STEP, DNS, 53), (TRIAL, DNS, 53), (STEP, MLFLOW, 5000),
         (STEP, KUBEFLOW, 8080), (STEP, KUBEFLOW, 8887), (STEP, KUBEFLOW, 8888), (STEP, PROMETHEUS, 9090),
-        (TRAINER, TRAINER, 29500), (STEP, API_SERVER, 6443),
+        (TRAINER, TRAINER, 29500), (STEP, API_SERVER, 6443), (STEP, PUSHGATEWAY, 9091),
+        (ALERTMANAGER, TRIGGER, 8085), (PROMETHEUS, TRIGGER, 8085), (TRIGGER, KUBEFLOW, 8888), (TRIGGER, DNS, 53),
         (KATIB, SUGGESTION, 6789), (KATIB, SUGGESTION, 6788), (TRIAL, SUGGESTION, 6788),
         (TRIAL, KATIB_DB, 6789), (SUGGESTION, KATIB_DB, 6789), (SUGGESTION, API_SERVER, 443),
         # SeaweedFS's Service has port 9000, its pods 8333.
@@ -60,7 +64,7 @@ def test_edges_that_are_there(render: Render, name: str) -> None:
           for storage, port in ((STORAGE, 443), (SEAWEEDFS, 8333), (MINIO, 9000))),
     ]  # fmt: skip
     for source, target, port in edges:
-        assert _allowed(policies, source, target, port), (source, target, port)
+        assert allowed(policies, source, target, port), (source, target, port)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -74,10 +78,13 @@ def test_edges_that_are_not(render: Render, name: str) -> None:
         (STEP, STRANGER, 8080), (model, KUBEFLOW, 8888), (model, KATIB_DB, 9000), (STEP, KATIB_DB, 6789),
         (KATIB, STEP, 6789), (KUBEFLOW, SUGGESTION, 6789), (KATIB, SUGGESTION, 22), (KATIB, TRIAL, 6789),
         (TRIAL, SUGGESTION, 6789), (TRIAL, TRIAL, 6788), (TRIAL, API_SERVER, 6443), (TRIAL, MACHINE, 443),
+        (STRANGER, TRIGGER, 8085), (STEP, TRIGGER, 8085), (model, TRIGGER, 8085), (GRAFANA, TRIGGER, 8085),
+        (ALERTMANAGER, STEP, 8085), (ALERTMANAGER, model, 8080), (model, PUSHGATEWAY, 9091),
+        (TRIGGER, MACHINE, 443), (TRIGGER, PUSHGATEWAY, 9091),
         (TRIAL, KUBEFLOW, 8888), (TRIAL, model, 8080), (STEP, TRIAL, 6788), (STRANGER, SUGGESTION, 6789),
     ]  # fmt: skip
     for source, target, port in edges:
-        assert not _allowed(policies, source, target, port), (source, target, port)
+        assert not allowed(policies, source, target, port), (source, target, port)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -87,9 +94,9 @@ def test_knatives_proxies_are_asked_by_activator_and_gateway_where_they_are(rend
     asked = [(source, model, port) for source in (ACTIVATOR, kourier, istio) for port in (8012, 8013, 8112)]
     asked += [(ACTIVATOR, model, 9090), *((STEP, gateway, 8081) for gateway in (ACTIVATOR, kourier, istio))]
     for source, target, port in asked:
-        assert _allowed(policies, source, target, port) == (name == "knative"), (source, target, port)
+        assert allowed(policies, source, target, port) == (name == "knative"), (source, target, port)
     for source, port in ((kourier, 8080), (kourier, 9090), (STRANGER, 8012)):
-        assert not _allowed(policies, source, model, port), (source, port)
+        assert not allowed(policies, source, model, port), (source, port)
 
 
 def test_each_file_is_listed_and_named_for_its_edge(render: Render) -> None:
@@ -115,7 +122,7 @@ def test_everything_is_denied_first_and_no_rule_is_open(render: Render, name: st
             assert rule.get("ports") or title == "trainer-to-trainer", title
 
 
-def _allowed(policies: list[Object], source: Peer, target: Peer, port: int) -> bool:
+def allowed(policies: list[Object], source: Peer, target: Peer, port: int) -> bool:
     """Whether both ends of a connection have leave; ends that are not pods of our namespaces need none."""
     return all(
         pod.namespace not in (HERE, SEARCH) or _has_leave(policies, pod, other, port, direction)

@@ -13,7 +13,7 @@ import yaml
 from components import STEPS_IMAGE
 from components.rollout.judging.evidence import selector_of
 from pipelines.cli.app import app
-from predictor.metric_names import QUEUE_TOKENS
+from predictor.metric_names import JOB_BACKLOG_CHUNKS, QUEUE_TOKENS
 from predictor.serving.server import GRACE_SECONDS
 from tests.conftest import ROOT
 from tests.fakes.kserve import Object, workloads
@@ -36,7 +36,14 @@ def test_objects_say_what_they_belong_to(render: Render, name: str) -> None:
         if document["kind"] == "Namespace":
             continue  # Kubeflow's object storage wants it to be part of something else
         assert labels["app.kubernetes.io/part-of"] == "pigeonhole"
-        assert labels["app.kubernetes.io/component"] in {"predictor", "steps", "search", "network", "monitoring"}
+        assert labels["app.kubernetes.io/component"] in {
+            "predictor",
+            "steps",
+            "search",
+            "network",
+            "monitoring",
+            "trigger",
+        }
         if document["kind"] in {"InferenceService", "PodDisruptionBudget"}:
             assert labels["app.kubernetes.io/instance"] == document["metadata"]["name"]
 
@@ -158,15 +165,15 @@ def test_an_hpa_scales_on_what_it_can_measure(render: Render, name: str) -> None
         assert "name" not in predictor
 
 
-def test_keda_scales_on_queue_tokens_of_each_task(render: Render) -> None:
+def test_keda_scales_on_queue_tokens_and_jobs_of_each_task(render: Render) -> None:
     for workload in workloads(render("standard+keda")):
         predictor = workload.service["spec"]["predictor"]
         assert workload.service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
         assert not {"scaleMetric", "scaleTarget"} & set(predictor)
-        (metric,) = predictor["autoScaling"]["metrics"]
-        query = metric["external"]["metric"]["query"]
+        queries = [metric["external"]["metric"]["query"] for metric in predictor["autoScaling"]["metrics"]]
         namespace = workload.service["metadata"]["namespace"]
-        assert f"{QUEUE_TOKENS}{{{selector_of(namespace, workload.name)}}}" in query
+        for series, query in zip((QUEUE_TOKENS, JOB_BACKLOG_CHUNKS), queries, strict=True):
+            assert f"{series}{{{selector_of(namespace, workload.name)}}}" in query
 
 
 @pytest.mark.parametrize("name", [*OVERLAYS, "standard+keda", "production+keda"])
@@ -203,7 +210,7 @@ def test_production_drains_one_pod_of_a_task_at_a_time(render: Render) -> None:
 
 @pytest.mark.parametrize("name", ["production", "knative+pod-monitor"])
 def test_prometheus_finds_the_pods_and_their_port(render: Render, name: str) -> None:
-    (monitor,) = of_kind(render(name), "PodMonitor")
+    (monitor,) = [o for o in of_kind(render(name), "PodMonitor") if o["metadata"]["name"] == "pigeonhole-predictor"]
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     for workload in workloads(render(name)):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= workload.labels.items()

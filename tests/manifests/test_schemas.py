@@ -14,10 +14,14 @@ from tests.conftest import ROOT
 from tests.fakes.kserve import Object, deployment, workloads
 from tests.manifests.conftest import OVERLAYS, STANDARD_OVERLAYS, Render
 
-RENDERINGS = [*OVERLAYS, "standard+keda", "standard+pod-monitor", "knative+pod-monitor"]
+RENDERINGS = [
+    *OVERLAYS, "standard+keda", "standard+pod-monitor", "knative+pod-monitor", "standard+alerts+dashboards",
+    "production+trigger", "standard+spark", "production+prediction-log",
+    "knative+prediction-log", "standard+redis", "knative+redis",
+]  # fmt: skip
 # The oldest that has all we use, and the newest that the package knows.
 KUBERNETES = ["1.30", kubernetes_validate.latest_version()]
-_OWN_GROUPS = ("serving.kserve.io", "monitoring.coreos.com")
+_OWN_GROUPS = ("serving.kserve.io", "monitoring.coreos.com", "sparkoperator.k8s.io")
 
 
 def _is_custom(document: Object) -> bool:
@@ -58,13 +62,17 @@ def test_custom_objects_are_valid(render: Render, name: str) -> None:
     assert custom
     for document in custom:
         group, _, version = document["apiVersion"].partition("/")
-        _validator(folder / f"{group}_{document['kind']}_{version}.json").validate(document)
+        schema = folder / f"{group}_{document['kind']}_{version}.json"
+        if group == "sparkoperator.k8s.io" and not schema.is_file():
+            pytest.skip(f"no {schema.name} in PIGEONHOLE_SCHEMAS: make it from the Spark operator's definitions")
+        _validator(schema).validate(document)
 
 
 @cache
 def _validator(schema: Path) -> Any:
     """Return what checks objects by a schema; a schema of KServe's has a megabyte, and takes its time."""
-    content = json.loads(schema.read_text())
+    # Go's flag for patterns without regard to case, which Python takes only at their start; ours are in small letters.
+    content = json.loads(schema.read_text().replace("(?i)", ""))
     kind = jsonschema.validators.validator_for(content)
     kind.check_schema(content)
     return kind(content)

@@ -18,23 +18,44 @@ DISTRIBUTIONS = {
 }
 DISTRIBUTIONS["google.protobuf"] = {"protobuf"}
 OURS = ("predictor", "components", "pipelines")
+STAGES = ("data", "training", "tuning", "evaluation", "registry", "preflight", "labelling", "monitoring")
 ENTRIES = {
     "serve": ("predictor.serving",),
-    "client": ("predictor.client", "pipelines.running.label_file"),
+    "explain": ("predictor.model.gradients",),
+    "client": ("predictor.client", "pipelines.running.label_file", "pipelines.running.explain_texts"),
     "rollout": ("components.rollout",),
-    "pipelines": ("pipelines.kubeflow", "pipelines.running.compiling", "pipelines.training"),
+    "label": ("components.labelling",),
+    "monitor": ("components.monitoring.drift", "components.monitoring.publish", "components.monitoring.metric_names"),
+    "score": ("components.scoring", "pipelines.running.results"),
+    "models": ("components.registry", "components.rollout.versions"),
+    "pipelines": ("pipelines.kubeflow", "pipelines.running.compiling", "pipelines.training", "pipelines.monitoring"),
+    "trigger": ("pipelines.trigger",),
+    "crawl": ("components.data.crawl",),
     "train": (
         "pipelines.running.local",
+        "pipelines.running.monitoring",
         "pipelines.running.tuning",
-        *(f"components.{stage}" for stage in ("data", "training", "tuning", "evaluation", "registry", "preflight")),
+        *(f"components.{stage}" for stage in STAGES),
     ),
 }
 """Where the commands of an extra enter the code: modules, and folders with all they hold."""
-PIPELINES_ONLY = {"components.rollout.component"}
+PIPELINES_ONLY = {
+    *(f"components.{stage}.component" for stage in ("labelling", "rollout", "registry", "scoring")),
+    "components.monitoring.drift.component",
+    "components.monitoring.log.component",
+}
 """Steps, which the extra of the commands beside them does not run."""
+APART = {"train": ("components.data.crawl.",), "score": ("components.scoring.spark_job",)}
+"""Folders in those of an extra that have an extra of their own."""
 ELSEWHERE = {
-    ("serve", "torch"): "the precision torch, which only a GPU needs",
+    ("serve", "torch"): "the precision torch, which only a GPU needs, and explanations",
     ("serve", "transformers"): "the same",
+    ("label", "torch"): "the same",
+    ("score", "torch"): "the same",
+    ("score", "transformers"): "the same",
+    ("label", "transformers"): "the same",
+    ("monitor", "torch"): "the same",
+    ("monitor", "transformers"): "the same",
     ("rollout", "mlflow"): "only where --mlflow-tracking-uri names a server",
 }
 
@@ -60,7 +81,8 @@ def modules_of(extra: str) -> list[str]:
     """Return the modules in which the commands of an extra enter the code."""
     entries = ENTRIES[extra]
     inside = tuple(f"{entry}." for entry in entries)
-    return [name for name in _modules() if (name in entries or name.startswith(inside)) and name not in PIPELINES_ONLY]
+    apart = (*PIPELINES_ONLY, *APART.get(extra, ()))
+    return [name for name in _modules() if (name in entries or name.startswith(inside)) and not name.startswith(apart)]
 
 
 def _reached(extra: str) -> dict[str, list[str]]:

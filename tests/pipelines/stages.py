@@ -1,5 +1,6 @@
 """The steps of the training pipeline that run whether or not a model is rolled out."""
 
 STAGES = (
-    "collect", "check", "prepare", "train-baseline", "tune", "fine-tune", "export", "evaluate", "gate", "register",
+    "collect", "check", "prepare", "inspect", "train-baseline", "tune", "fine-tune", "export", "evaluate", "gate",
+    "report", "register",
 )  # fmt: skip

@@ -29,10 +29,12 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str, model: str = "toy") -> Iterator[Server]:
+def serving(
+    bundle: Path, log: Path, *options: str, model: str = "toy", program: str = "pipelines.cli"
+) -> Iterator[Server]:
     """Start a server and wait until it is ready; end it with the block, if it has not ended before."""
     http, rpc = free_port(), free_port()
-    command = [sys.executable, "-m", "pipelines.cli", "serve", str(bundle)]
+    command = [sys.executable, "-m", program, "serve", str(bundle)]
     command += ["--http-port", str(http), "--grpc-port", str(rpc), "--model-name", model, *options]
     with log.open("w") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True)
@@ -59,7 +61,9 @@ def _until_ready(server: Server, model: str) -> None:
 
 @pytest.fixture(scope="module")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(bundle, tmp_path_factory.mktemp("server") / "log", "--revision", "canary-1") as running:
+    folder = tmp_path_factory.mktemp("server")
+    options = ("--revision", "canary-1", "--log-url", str(folder / "predictions"))
+    with serving(bundle, folder / "log", *options) as running:
         yield running
 
 

@@ -11,9 +11,11 @@ from scipy.sparse import csr_matrix, diags
 from sklearn.svm import LinearSVC
 
 from components.data.dataset import Dataset, Split
-from components.training.baseline import writes_spaces
-from components.training.export.calibration import calibration_error, fit_temperature
+from components.data.tfidf import writes_spaces
+from components.training.export.calibration import fit_temperature
+from components.training.export.coverage import fit_levels
 from components.training.export.paired import paired_interval
+from components.training.export.reliability import calibration_error, reliability
 from predictor.model.bundle import CascadeSpec
 from predictor.model.calibration import softmax
 from predictor.model.cascade import LinearStage, buckets
@@ -36,7 +38,6 @@ _MOST_ROWS = 200_000
 # Weights take 4 MB; with fewer buckets too many n-grams share one.
 _MOST_WEIGHTS = 2**21
 _LEAST_BUCKETS = 2**14
-_LOWEST_TEMPERATURE = 0.02  # the margins of a linear SVM are much smaller than a network's logits
 
 Answer = Callable[[list[str]], NDArray[np.float32]]
 """Returns the transformer's probabilities, shape (texts, labels)."""
@@ -83,7 +84,7 @@ def build_cascade(
     stage = train_stage(encoder.clean(train.texts), np.array(train.label_ids(labels)), len(labels))
     logits = stage(encoder.clean(held.texts))
     truth = np.array(held.label_ids(labels))
-    linear = softmax(logits, temperature := fit_temperature(logits, truth, _LOWEST_TEMPERATURE))
+    linear = softmax(logits, temperature := fit_temperature(logits, truth))
     transformer = np.concatenate([rows, answer(extra.texts)]) if len(extra) else rows
     right = linear.argmax(axis=1) == truth, transformer.argmax(axis=1) == truth
     found = choose_threshold(linear.max(axis=1), *right)
@@ -108,8 +109,9 @@ def build_cascade(
         accuracy_transformer=float(right[1].mean()),
         accuracy_linear=float(right[0].mean()),
         most_loss=found.most_loss,
-        calibration_error=calibration_error(pair.max(axis=1), pair_right),
+        calibration_error=calibration_error(reliability(pair.max(axis=1), pair_right)),
         reference=reference_of(pair[: len(validation)], lengths, labels),
+        conformal=fit_levels(pair, truth),
     )
     least = (
         f"loses at most {100 * spec.most_loss:.2f}"

@@ -22,20 +22,24 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from components.data.dataset import Dataset, Split
 from components.platform.progress import Progress, say
-from components.training.export.calibration import calibration_error, fit_temperature
+from components.training.export.calibration import fit_temperature
 from components.training.export.cascade import build_cascade
 from components.training.export.choice import choose_served_precision, compare
+from components.training.export.coverage import fit_levels
 from components.training.export.fuse import OPSET, merge_attention
 from components.training.export.quantize import to_int8
-from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
+from components.training.export.reference_rows import write_reference_rows
+from components.training.export.reliability import calibration_error, reliability
 from components.training.recipe import HISTORY_FILE
 from predictor.model.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, ServingSpec, seal
 from predictor.model.calibration import softmax
 from predictor.model.classifier import BATCH, run_sorted
+from predictor.model.cls_only_layer import use_cls_only_layer
 from predictor.model.cpus import available_cpus
 from predictor.model.engine import Engine, OnnxEngine, TorchEngine
 from predictor.model.reference import reference_of
 from predictor.model.text import Encoder
+from predictor.naming import AnswerNames
 
 # Training rows that set the range of int8 activations; sets of 64 to 512 rows came within 0.1 points of fp32.
 CALIBRATION_ROWS = 256
@@ -53,7 +57,13 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "scik
 
 
 def export(
-    checkpoint: Path, dataset: Dataset, trained_on: Split, baseline_accuracy: float, task: str, out: Path
+    checkpoint: Path,
+    dataset: Dataset,
+    trained_on: Split,
+    baseline_accuracy: float,
+    task: str,
+    out: Path,
+    names: AnswerNames = AnswerNames(),  # noqa: B008 - it is frozen
 ) -> Bundle:
     """Write a bundle and score each precision on the validation split.
 
@@ -64,8 +74,9 @@ def export(
             of it trains the linear stage of a cascade.
         trained_on: the rows that the model was trained on.
         baseline_accuracy: the linear baseline's test accuracy, for the record.
-        task: the name of the task, such as `news-topics`.
+        task: the name of the task, such as `tickets`.
         out: folder to write.
+        names: what the plain REST interface calls the answers.
     """
     recipe = json.loads((checkpoint / HISTORY_FILE).read_text())["recipe"]
     shutil.copytree(checkpoint, out, ignore=shutil.ignore_patterns(HISTORY_FILE), dirs_exist_ok=True)
@@ -107,10 +118,13 @@ def export(
 
     cascade, why = build_cascade(dataset, trained_on, validation, rows, encoder, answer, out)
     say(why)
+    write_reference_rows(validation, rows, encoder, dataset.labels, cascade, out)
     spec = ServingSpec(
         schema_version=SCHEMA_VERSION,
         task=task,
         labels=dataset.labels,
+        ordinal=dataset.ordinal,
+        answer=names,
         cleaning=encoder.cleaning,
         max_length=encoder.max_length,
         pad_token_id=pad_id,
@@ -122,11 +136,12 @@ def export(
             **seen.metrics,
             "agreement_torch_fp32": same,
             "batch_shift_int8": batch_shift(engines["int8"], some),
-            "calibration_error_before": calibration_error(before.max(axis=1), right),
-            "calibration_error_after": calibration_error(rows.max(axis=1), right),
+            "calibration_error_before": calibration_error(reliability(before.max(axis=1), right)),
+            "calibration_error_after": calibration_error(reliability(rows.max(axis=1), right)),
         },
         baseline_accuracy=baseline_accuracy,
         reference=reference_of(rows, [len(row) for row in ids], dataset.labels),
+        conformal=fit_levels(rows, truth),
         data_digest=dataset.digest,
         cascade=cascade,
         cascade_reason=why,

@@ -15,12 +15,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from components.training.fine_tuning.cls_only_layer import use_cls_only_layer
 from components.training.fine_tuning.dropout import use_cheap_dropout
 from components.training.fine_tuning.pooling import pools_by_mean, set_mean_layer
 from components.training.fine_tuning.precision import TrainingPrecision
 from components.training.recipe import HISTORY_FILE, Epoch, Recipe
 from predictor.errors import InputError, one_line
+from predictor.model.cls_only_layer import use_cls_only_layer
 from predictor.model.engine import pad
 
 # Dropout of attention weights is switched off: it takes a tenth of the time on a CPU. (PyTorch's fused attention has it

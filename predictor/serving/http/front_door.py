@@ -1,34 +1,45 @@
-"""The two inference routes over HTTP, in front of KServe's application.
+"""What is asked over HTTP, in front of KServe's application.
 
-They bypass KServe's middleware and request models, which take longer than tokenising a text, and its faults: bodies
-without a bound, content types other than four refused, errors that show internals.
+Our routes bypass KServe's middleware and request models, which take longer than tokenising a text, and its faults:
+bodies without a bound, content types other than four refused, errors that show internals.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 
-from predictor.errors import Compressed, EmptyTexts, NotNow, NotServed, Overloaded, Refusal, TooLarge, WrongMethod
-from predictor.serving.kserve_model import TextClassifier
+from predictor.errors import (
+    MOST_PLACES,
+    Compressed,
+    EmptyTexts,
+    NotNow,
+    NotServed,
+    Overloaded,
+    Refusal,
+    TooLarge,
+    WrongMethod,
+)
+from predictor.serving.http.access import Access, Headers
+from predictor.serving.http.messages import REQUEST_ID, Answer, Asked
+from predictor.serving.http.routes import Route, Routes
 from predictor.serving.memory import ByteBudget
-from predictor.serving.wire.requests import DEADLINE_HEADER
+from predictor.serving.prediction_log.log import new_id
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
 # Bytes of an answer that are written at a time: the next are written when the caller has read most of these.
 _PIECE = 65_536
-# A body that is too long is read to its end, so that the caller can read the refusal, but only up to this many times
+# A body that is refused is read to its end, so that the caller can read the refusal, but only up to this many times
 # the bound.
 _PATIENCE = 8
-_JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
-_DEADLINE = DEADLINE_HEADER.encode()
+# What KServe's logger knows a request by.
+_EVENT_ID = b"ce-id"
 
 
 class Disconnected(Exception):
@@ -36,96 +47,139 @@ class Disconnected(Exception):
 
 
 class FrontDoor:
-    """An ASGI application that answers `:predict` and `/infer` of one model, and passes other requests to KServe's.
+    """An ASGI application that answers the routes of one model that take texts or labels; the rest goes to KServe's.
 
     Args:
         app: KServe's application.
-        model: the model.
+        routes: those of the model.
         limit: the most bytes of a body.
         requests: the budget of the bodies that are not answered yet.
         answers: the budget of the answers that are not written yet.
+        access: who may ask.
     """
 
-    def __init__(self, app: Any, model: TextClassifier, limit: int, requests: ByteBudget, answers: ByteBudget) -> None:
+    def __init__(
+        self,
+        app: Any,
+        routes: Routes,
+        limit: int,
+        requests: ByteBudget,
+        answers: ByteBudget,
+        access: Access = Access(),  # noqa: B008 - it is frozen
+    ) -> None:
         self._app = app
-        self._model = model
+        self._routes = routes
         self._limit = limit
         self._requests = requests
         self._answers = answers
-        self._routes = {
-            f"/v1/models/{model.name}:predict": ("v1", self._v1),
-            f"/v2/models/{model.name}/infer": ("v2", self._v2),
-        }
+        self._access = access
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one connection event."""
-        if scope["type"] != "http" or not self._handles(scope["method"], scope["path"]):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        shared = self._access.shared(headers)
+        found = self._routes.find(scope["path"])
+        if preflight := self._access.preflight(scope["method"], headers):
+            status, more = preflight
+            body = _error("the page's origin may not ask here: name it with --cors-origin") if status == 403 else b""
+            await _write(send, status, [*shared, *more], body)
+        elif found is None and (scope["method"] != "POST" or scope["path"].startswith("/v2/repository/")):
+            await self._app(scope, receive, _adding(shared, send) if shared else send)
+        else:
+            # An answer without an id could not get feedback.
+            headers[REQUEST_ID] = headers.get(REQUEST_ID) or headers.get(_EVENT_ID) or new_id().encode()
+            route, job = found or (None, "")
+            await self._serve(route, job, headers, shared, scope, receive, send)
+
+    async def _serve(
+        self,
+        route: Route | None,
+        job: str,
+        headers: Mapping[bytes, bytes],
+        shared: Headers,
+        scope: Mapping[str, Any],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer a request, or say why not."""
         extra: Headers = []
-        status = 200
         held = 0
         try:
-            if scope["method"] != "POST":
-                raise WrongMethod(f"{scope['path']} is not asked with {scope['method']}: send a POST")
-            answer, extra = await self._answer(scope["path"], headers, receive)
-            held = len(answer)
+            if route and scope["method"] not in route.methods:
+                raise _wrong_method(route, scope)
+            answer = await self._answer(route, job, headers, scope, receive)
+            held = len(answer.body)
             self._answers.acquire(held)
         except Disconnected:
             return
         except Refusal as refusal:
-            status, answer, extra = refusal.status, _error(refusal), [_JSON]
+            answer = Answer(_refused(refusal), status=refusal.status)
             if isinstance(refusal, NotNow):
                 extra.append((b"retry-after", str(refusal.retry_after).encode()))
-            if status == 405:
-                extra.append((b"allow", b"POST"))
-            if status in (413, 503):
+            if route and refusal.status == 405:
+                extra.append((b"allow", ", ".join(route.methods).encode()))
+            if refusal.status == 401:
+                extra.append((b"www-authenticate", b"Bearer"))
+            if refusal.status in (413, 503):
                 extra.append(_CLOSE)
-        if (request_id := headers.get(b"x-request-id")) is not None:
-            extra.append((b"x-request-id", request_id))
-        extra.append((b"content-length", str(len(answer)).encode()))
         try:
-            await send({"type": "http.response.start", "status": status, "headers": extra})
-            for start in range(0, len(answer), _PIECE):
-                more = start + _PIECE < len(answer)
-                await send({"type": "http.response.body", "body": answer[start : start + _PIECE], "more_body": more})
-                if more:
-                    await asyncio.sleep(0)  # between writes, health checks run
+            extra.append((REQUEST_ID, headers[REQUEST_ID]))
+            await _write(send, answer.status, [*answer.headers, *extra, *shared], answer.body)
         finally:
             self._answers.release(held)
 
-    def _handles(self, method: str, path: str) -> bool:
-        return path in self._routes or (method == "POST" and not path.startswith("/v2/repository/"))
-
-    async def _answer(self, path: str, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, Headers]:
-        protocol, route = self._routes.get(path, ("", None))
-        async with self._body(protocol, headers, receive) as body:
-            if route is None:
-                here = " and ".join(self._routes)
-                raise NotServed(f"nothing is served at {path[:200]}: POST to {here}")
+    async def _answer(
+        self,
+        route: Route | None,
+        job: str,
+        headers: Mapping[bytes, bytes],
+        scope: Mapping[str, Any],
+        receive: Receive,
+    ) -> Answer:
+        client = ""
+        refusal: Refusal | None = None
+        if route is None:
+            refusal = NotServed(f"nothing is served at {scope['path'][:200]}: {self._routes.advice}")
+        else:
+            try:
+                client = self._client(route, headers)
+            except Refusal as unknown:
+                refusal = unknown
+        async with self._body(route, headers, receive, refusal) as body:
+            assert route is not None
             if (encoding := headers.get(b"content-encoding", b"identity")) != b"identity":
                 named = encoding[:20].decode("latin-1")
-                raise self._counted(protocol, Compressed(f"the body has content-encoding {named}: send it as it is"))
-            return await _unless_disconnected(route(body, headers), receive)
+                raise _counted(route, Compressed(f"the body has content-encoding {named}: send it as it is"))
+            asked = Asked(headers, body, scope.get("query_string", b""), job, client)
+            return await _unless_disconnected(route.methods[scope["method"]](asked), receive)
 
-    async def _v1(self, body: bytes, headers: dict[bytes, bytes]) -> tuple[bytes, Headers]:
-        return await self._model.answer_v1(body, headers.get(_DEADLINE)), [_JSON]
-
-    async def _v2(self, body: bytes, headers: dict[bytes, bytes]) -> tuple[bytes, Headers]:
-        given = headers.get(b"inference-header-content-length")
-        length = None if given is None else given.decode("latin-1")
-        answer, head = await self._model.answer_v2(body, length, headers.get(_DEADLINE))
-        if head is None:
-            return answer, [_JSON]
-        binary = (b"content-type", b"application/octet-stream")
-        return answer, [binary, (b"inference-header-content-length", str(head).encode())]
-
-    @asynccontextmanager
-    async def _body(self, protocol: str, headers: dict[bytes, bytes], receive: Receive) -> AsyncIterator[bytes]:
-        """Read the body, and hold its part of the budget until it is answered.
+    def _client(self, route: Route, headers: Mapping[bytes, bytes]) -> str:
+        """Return a key of who asks; empty where anybody may.
 
         Raises:
+            Unauthorised, Unsupported: the caller has no token, or there is none to compare with.
+        """
+        if not route.guarded or self._access.tokens is None:
+            return ""
+        return self._access.tokens.caller(headers.get(b"authorization", b"").decode("latin-1"))
+
+    @asynccontextmanager
+    async def _body(
+        self, route: Route | None, headers: Mapping[bytes, bytes], receive: Receive, refusal: Refusal | None
+    ) -> AsyncIterator[bytes]:
+        """Read the body, and hold its part of the budget until it is answered.
+
+        Args:
+            route: where it is sent to.
+            headers: those of the request.
+            receive: gives the next part.
+            refusal: why it is not answered, whatever it is; nothing of it is kept then.
+
+        Raises:
+            Refusal: the one that is given.
             TooLarge: it is longer than the limit.
             Overloaded: the budget is used up.
             Disconnected: the caller closed the connection before its end.
@@ -135,8 +189,11 @@ class FrontDoor:
         too_large = TooLarge(f"the body is longer than {self._limit} bytes: send its texts in several requests")
         more = True
         try:
-            if b"expect" in headers and int(headers.get(b"content-length", b"0")) > self._limit:
-                raise self._counted(protocol, too_large)  # the caller waits for permission to send it
+            if b"expect" in headers:  # the caller waits for permission to send it
+                if int(headers.get(b"content-length", b"0")) > self._limit:
+                    refusal = refusal or too_large
+                if refusal:
+                    raise _counted(route, refusal)
             while more and size <= _PATIENCE * self._limit:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -144,7 +201,7 @@ class FrontDoor:
                 part: bytes = message.get("body", b"")
                 more = message.get("more_body", False)
                 size += len(part)
-                if size > self._limit:
+                if refusal or size > self._limit:
                     parts.clear()
                     continue
                 parts.append(part)
@@ -152,21 +209,50 @@ class FrontDoor:
                 try:
                     self._requests.acquire(len(part))
                 except Overloaded as full:
-                    raise self._counted(protocol, full) from None
-            if size > self._limit:
-                raise self._counted(protocol, too_large)
+                    raise _counted(route, full) from None
+            if refusal or size > self._limit:
+                raise _counted(route, refusal or too_large)
             yield b"".join(parts)
         finally:
             self._requests.release(held)
 
-    def _counted(self, protocol: str, refusal: Refusal) -> Refusal:
-        """Count a refusal of a request that does not reach the model."""
-        if protocol:
-            self._model.metrics.request(protocol, refusal.status, 0.0)
-        return refusal
+
+async def _write(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Write an answer in pieces, between which health checks run."""
+    length = [(b"content-length", str(len(body)).encode())] if status != 204 else []
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
+    for start in range(0, max(1, len(body)), _PIECE):
+        more = start + _PIECE < len(body)
+        await send({"type": "http.response.body", "body": body[start : start + _PIECE], "more_body": more})
+        if more:
+            await asyncio.sleep(0)
 
 
-async def _unless_disconnected(answering: Awaitable[tuple[bytes, Headers]], receive: Receive) -> tuple[bytes, Headers]:
+def _adding(headers: Headers, send: Send) -> Send:
+    """Add headers to an answer of KServe's application."""
+
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return add
+
+
+def _counted(route: Route | None, refusal: Refusal) -> Refusal:
+    """Count a refusal of a request that does not reach a handler."""
+    if route:
+        route.count(refusal.status)
+    return refusal
+
+
+def _wrong_method(route: Route, scope: Mapping[str, Any]) -> WrongMethod:
+    *others, last = route.methods
+    wanted = f"{', '.join(others)} or {last}" if others else last
+    return WrongMethod(f"{scope['path']} is not asked with {scope['method']}: send a {wanted}")
+
+
+async def _unless_disconnected(answering: Awaitable[Answer], receive: Receive) -> Answer:
     """Wait for the answer, but stop when the caller closes the connection."""
     task = asyncio.current_task()
     assert task is not None
@@ -187,8 +273,10 @@ async def _unless_disconnected(answering: Awaitable[tuple[bytes, Headers]], rece
         disconnected.cancel()
 
 
-def _error(refusal: Refusal) -> bytes:
-    body: dict[str, Any] = {"error": str(refusal).encode("utf-8", "replace").decode()}
-    if isinstance(refusal, EmptyTexts):
-        body["empty"] = refusal.places
-    return orjson.dumps(body)
+def _refused(refusal: Refusal) -> bytes:
+    more = {"empty": refusal.places[:MOST_PLACES]} if isinstance(refusal, EmptyTexts) else {}
+    return _error(str(refusal), **more)
+
+
+def _error(sentence: str, **more: Any) -> bytes:
+    return orjson.dumps({"error": sentence.encode("utf-8", "replace").decode(), **more})

@@ -6,10 +6,25 @@ Written by hand, since KServe's own describes routes that are never reached. A t
 from collections.abc import Sequence
 from typing import Any
 
-from predictor.serving.wire.requests import DEADLINE_HEADER, ID_CHARACTERS, OUTPUTS
+from predictor.naming import AnswerNames
+from predictor.records import ID_CHARACTERS
+from predictor.serving.wire.feedback import MOST_FEEDBACK
+from predictor.serving.wire.openapi_rest import rest_paths, rest_schemas
+from predictor.serving.wire.requests import DEADLINE_HEADER, SCORE, output_names
+from predictor.serving.wire.schemas import (
+    KSERVE_STATUSES,
+    PLACE_IN_ORDER,
+    SHARE,
+    Schema,
+    array_of,
+    content_of,
+    explanation,
+    labelled,
+    nullable_of,
+    object_of,
+    refusals,
+)
 from predictor.serving.wire.tensors import RANK
-
-Schema = dict[str, Any]
 
 # A visible character that cleaning keeps. Python counts more characters as white space than regular expressions in
 # other languages do. A schema cannot say that a text must not be markup only.
@@ -23,8 +38,8 @@ _PARAMETERS: Schema = {
     "top_k": {**_COUNT, "description": "How many of the best labels to name."},
     "timeout": {**_COUNT, "description": "Microseconds after which the answer is of no use."},
 }
+_COVERAGE = "Asks for a set of labels a text, which holds the true one this often at least."
 _FLAG: Schema = {"type": ["boolean", "null"]}
-_SHARE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _HEADERS: list[Schema] = [
     {
         "name": DEADLINE_HEADER,
@@ -35,31 +50,38 @@ _HEADERS: list[Schema] = [
     {
         "name": "x-request-id",
         "in": "header",
-        "description": "Comes back with the answer.",
+        "description": "The request's id, which comes back with the answer; without one the answer has a new one.",
         "schema": {"type": "string"},
     },
 ]
+_REQUEST_ID: Schema = {
+    "description": "The request's, or a new one. Feedback names a V1 answer by it, and a V2 answer by the answer's id.",
+    "schema": {"type": "string"},
+}
 _JSON_LENGTH = "inference-header-content-length"
-_RETRY_AFTER: Schema = {
-    "retry-after": {"required": True, "description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
-}
-# Status, and what it means.
-_ERRORS = {
-    400: "The request is malformed, or texts are empty after cleaning; the sentence says where, and what to send.",
-    408: "The request did not arrive whole in time.",
-    413: "The body is too long, has more texts or tokens than the queue ever holds, or asks for too long an answer.",
-    415: "The body is compressed.",
-    429: "The queue is full.",
-    431: "The URL and the headers are too long.",
-    500: "The model cannot answer; the server's log says why.",
-    503: "The server is stopping, or not ready.",
-    504: "No answer within the time that was allowed.",
-}
 
 
-def document(name: str, version: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of one served model; `version` is its bundle's."""
-    return {
+def document(
+    name: str,
+    version: str,
+    labels: Sequence[str],
+    levels: Sequence[float] = (),
+    ordinal: bool = False,
+    names: AnswerNames = AnswerNames(),  # noqa: B008 - it is frozen
+    tokens: bool = False,
+) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of one served model.
+
+    Args:
+        name: the model's.
+        version: its bundle's.
+        labels: what it answers.
+        levels: which coverage its label sets may have.
+        ordinal: whether its labels have an order, so that answers have a score.
+        names: what plain REST calls its answers.
+        tokens: whether callers with texts or labels need a bearer token.
+    """
+    page: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": f"Pigeonhole: {name}",
@@ -67,18 +89,35 @@ def document(name: str, version: str, labels: Sequence[str]) -> dict[str, Any]:
             "description": "A text classifier behind the KServe protocols. Every error has a JSON body with one "
             "sentence, `error`: what is wrong, where, and what to do.",
         },
-        "paths": _paths(name, version, labels[0]),
-        "components": {"schemas": _schemas(labels)},
+        "paths": {
+            **rest_paths(names, version, labels[0], ordinal, _HEADERS),
+            **_paths(name, version, labels[0], ordinal),
+        },
+        "components": {
+            "schemas": {
+                **rest_schemas(names, {"$ref": "#/components/schemas/Label"}, ordinal),
+                **_schemas(labels, levels, ordinal),
+            }
+        },
     }
+    if tokens:
+        page["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for operations in page["paths"].values():
+            for operation in operations.values():
+                if "401" in operation["responses"]:
+                    operation["security"] = [{"token": []}]
+    return page
 
 
-def _paths(name: str, version: str, label: str) -> dict[str, Any]:
+def _paths(name: str, version: str, label: str, ordinal: bool) -> dict[str, Any]:
     v1, v2 = f"/v1/models/{name}", f"/v2/models/{name}"
     ready = {"name": name, "ready": True}
     return {
-        f"{v1}:predict": _post("V1", "Classify texts", "V1Request", "V1Answer", _v1_examples(version, label)),
+        f"{v1}:predict": _post("V1", "Classify texts", "V1Request", "V1Answer", _v1_examples(version, label, ordinal)),
+        f"{v1}:explain": _post("V1", "Explain the answer to a text", "V1Explain", "V1Explained", (_ONE, None)),
+        f"{v1}:feedback": _feedback(label),
         f"{v2}/infer": _binary_too(
-            _post("V2", "Classify texts", "V2Request", "V2Answer", _v2_examples(name, version, label))
+            _post("V2", "Classify texts", "V2Request", "V2Answer", _v2_examples(name, version, label, ordinal))
         ),
         "/v1/models": _get("V1", "Which models are served", "Models", {"models": [name]}),
         v1: _get("V1", "Whether the model is ready", "Ready", ready, 503),
@@ -103,27 +142,47 @@ def _paths(name: str, version: str, label: str) -> dict[str, Any]:
     }
 
 
+_ONE = {"instances": ["Shares fell 7 percent."]}
 # A page that lists more of them takes a browser seconds to draw.
 _MOST_LABELS = 200
 _METRICS = ("text/plain", "application/openmetrics-text")
 
 
 def _get(tag: str, summary: str, answer: str, example: Any, *errors: int) -> dict[str, Any]:
-    ok = {"description": "So it is.", "content": {"application/json": _of(answer, example)}}
-    return {"get": {"tags": [tag], "summary": summary, "responses": {"200": ok, **_errors(errors)}}}
+    ok = {"description": "So it is.", "content": {"application/json": content_of(answer, example)}}
+    return {"get": {"tags": [tag], "summary": summary, "responses": {"200": ok, **refusals(errors)}}}
 
 
 def _post(tag: str, summary: str, request: str, answer: str, examples: tuple[Any, Any]) -> dict[str, Any]:
-    ok = {"description": "Answers, in the texts' order.", "content": {"application/json": _of(answer, examples[1])}}
+    ok = {
+        "description": "Answers, in the texts' order.",
+        "content": {"application/json": content_of(answer, examples[1])},
+        "headers": {"x-request-id": _REQUEST_ID},
+    }
     return {
         "post": {
             "tags": [tag],
             "summary": summary,
             "parameters": list(_HEADERS),
-            "requestBody": {"required": True, "content": {"application/json": _of(request, examples[0])}},
-            "responses": {"200": ok, **_errors(_ERRORS)},
+            "requestBody": {"required": True, "content": {"application/json": content_of(request, examples[0])}},
+            "responses": {"200": ok, **refusals(KSERVE_STATUSES)},
         }
     }
+
+
+def _feedback(label: str) -> dict[str, Any]:
+    """Return the operation that takes true labels: that of a POST without a gateway's deadline."""
+    asked = {"feedback": [{"id": "42", "label": label, "source": "reader"}]}
+    post = _post("V1", "Say what the true labels are", "Labelled", "Accepted", (asked, {"accepted": 1}))
+    operation = post["post"]
+    operation["parameters"] = [_HEADERS[1]]
+    operation["responses"]["200"]["description"] = "They are taken for the prediction log."
+    left_out = refusals([status for status in KSERVE_STATUSES if status not in (429, 501, 504)])
+    operation["responses"] = {"200": operation["responses"]["200"], **left_out}
+    operation["responses"]["404"] = {
+        "description": "The server keeps no prediction log.", "content": {"application/json": content_of("Error", None)}
+    }  # fmt: skip
+    return post
 
 
 def _binary_too(post: dict[str, Any]) -> dict[str, Any]:
@@ -136,117 +195,107 @@ def _binary_too(post: dict[str, Any]) -> dict[str, Any]:
     operation["requestBody"]["content"]["application/octet-stream"] = raw
     answer = operation["responses"]["200"]
     answer["content"]["application/octet-stream"] = raw
-    answer["headers"] = {_JSON_LENGTH: {"description": text, "schema": length}}
+    answer["headers"][_JSON_LENGTH] = {"description": text, "schema": length}
     return post
 
 
-def _of(schema: str, example: Any) -> dict[str, Any]:
-    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
-    return content if example is None else {**content, "example": example}
-
-
-def _errors(statuses: Sequence[int] | dict[int, str]) -> dict[str, Any]:
-    errors: dict[str, Any] = {}
-    for status in statuses:
-        errors[str(status)] = {"description": _ERRORS[status], "content": {"application/json": _of("Error", None)}}
-        if status == 429:  # a 503 has it too, but not where it says that the server is not ready
-            errors[str(status)]["headers"] = _RETRY_AFTER
-    return errors
-
-
-def _v1_examples(version: str, label: str) -> tuple[Any, Any]:
+def _v1_examples(version: str, label: str, ordinal: bool) -> tuple[Any, Any]:
     asked = {"instances": ["Shares fell 7 percent.", {"text": "The keeper saved two penalties."}]}
-    return asked, {"predictions": [{"label": label, "confidence": 0.75}] * 2, "model_version": version}
+    prediction = {"label": label, "confidence": 0.75, **({SCORE: -0.625} if ordinal else {})}
+    return asked, {"predictions": [prediction] * 2, "model_version": version}
 
 
-def _v2_examples(name: str, version: str, label: str) -> tuple[Any, Any]:
+def _v2_examples(name: str, version: str, label: str, ordinal: bool) -> tuple[Any, Any]:
     asked = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["Shares fell 7 percent."]}
     outputs = [
         {"name": "label", "datatype": "BYTES", "shape": [1], "data": [label]},
         {"name": "confidence", "datatype": "FP32", "shape": [1], "data": [0.75]},
+        *([{"name": SCORE, "datatype": "FP32", "shape": [1], "data": [-0.625]}] if ordinal else []),
     ]
     return {"id": "42", "inputs": [asked]}, {
         "id": "42", "model_name": name, "model_version": version, "outputs": outputs
     }  # fmt: skip
 
 
-def _schemas(labels: Sequence[str]) -> dict[str, Schema]:
+def _schemas(labels: Sequence[str], levels: Sequence[float], ordinal: bool) -> dict[str, Schema]:
+    parameters = {**_PARAMETERS, "coverage": {"enum": [None, *levels], "description": _COVERAGE}}
     label: Schema = {"$ref": "#/components/schemas/Label"}
-    best = _object({"label": label, "confidence": _SHARE})
-    prediction = _object({"label": label, "confidence": _SHARE}, {"top_k": _array(best)})
+    best = object_of({"label": label, "confidence": SHARE})
+    score = {SCORE: PLACE_IN_ORDER} if ordinal else {}
+    number = PLACE_IN_ORDER if ordinal else SHARE  # of an output tensor
+    names = list(output_names(ordinal))
+    prediction = object_of(
+        {"label": label, "confidence": SHARE, **score}, {"top_k": array_of(best), "set": array_of(label)}
+    )
+    instances: Schema = {**array_of({"anyOf": [_TEXT, object_of({"text": _TEXT})]}), "minItems": 1}
     nested: Schema = {"$ref": "#/components/schemas/Texts"}
     binary_size: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "Where its bytes follow the JSON."}
-    tensor = _object(
+    tensor = object_of(
         {
             "name": {"const": "text"},
             "datatype": {"const": "BYTES"},
-            "shape": {**_array({"type": "integer", "minimum": 0}), "maxItems": RANK},
+            "shape": {**array_of({"type": "integer", "minimum": 0}), "maxItems": RANK},
         },
-        {"data": nested, "parameters": _open({"binary_data_size": binary_size})},
+        {"data": nested, "parameters": nullable_of({"binary_data_size": binary_size})},
         closed=False,
     )
     tensor["properties"]["shape"]["description"] = "Its product is the number of texts."
-    output = _object({"name": {"enum": list(OUTPUTS)}}, {"parameters": _open({"binary_data": _FLAG})}, closed=False)
+    output = object_of({"name": {"enum": names}}, {"parameters": nullable_of({"binary_data": _FLAG})}, closed=False)
     size: Schema = {"type": "integer", "minimum": 0}
-    answer = _object(
-        {"name": {"enum": list(OUTPUTS)}, "datatype": {"enum": ["BYTES", "FP32"]}, "shape": _array(size)},
-        {"data": _array({"anyOf": [label, _SHARE]}), "parameters": _object({"binary_data_size": size})},
+    answer = object_of(
+        {"name": {"enum": names}, "datatype": {"enum": ["BYTES", "FP32"]}, "shape": array_of(size)},
+        {
+            "data": array_of({"anyOf": [label, number, {"const": ""}]}),
+            "parameters": object_of({"binary_data_size": size}),
+        },
     )
     name: Schema = {"type": "string", "minLength": 1}
-    metadata = _array(
-        _object({"name": name, "datatype": {"enum": ["BYTES", "FP32"]}, "shape": _array({"type": "integer"})})
+    metadata = array_of(
+        object_of({"name": name, "datatype": {"enum": ["BYTES", "FP32"]}, "shape": array_of({"type": "integer"})})
     )
     return {
         "Label": {"type": "string", **({"enum": list(labels)} if len(labels) <= _MOST_LABELS else {})},
-        "Error": _object(
+        "Error": object_of(
             {"error": {"type": "string", "minLength": 1}},
             {
                 "empty": {
-                    **_array(size),
+                    **array_of(size),
                     "description": "Which texts are empty after cleaning, from 0 on; the first 500.",
                 }
             },
         ),
-        "Texts": _array({"anyOf": [_TEXT, nested]}),
-        "V1Request": _object(
-            {"instances": {**_array({"anyOf": [_TEXT, _object({"text": _TEXT})]}), "minItems": 1}},
-            {"parameters": _open(_PARAMETERS)},
-            closed=False,
+        "Text": _TEXT,
+        "Texts": array_of({"anyOf": [_TEXT, nested]}),
+        "V1Request": object_of({"instances": instances}, {"parameters": nullable_of(parameters)}, closed=False),
+        "V1Explain": object_of(
+            {"instances": {**instances, "maxItems": 1}}, {"parameters": nullable_of(parameters)}, closed=False
         ),
-        "V1Answer": _object({"predictions": _array(prediction), "model_version": name}),
-        "V2Request": _object(
-            {"inputs": {**_array(tensor), "minItems": 1, "maxItems": 1}},
+        "V1Explained": object_of({"explanations": array_of(explanation(label)), "model_version": name}),
+        "V1Answer": object_of({"predictions": array_of(prediction), "model_version": name}),
+        "V2Request": object_of(
+            {"inputs": {**array_of(tensor), "minItems": 1, "maxItems": 1}},
             {
                 "id": {"type": ["string", "null"], "maxLength": ID_CHARACTERS},
-                "outputs": {"type": ["array", "null"], "items": output, "maxItems": len(OUTPUTS)},
-                "parameters": _open({**_PARAMETERS, "binary_data_output": _FLAG}),
+                "outputs": {"type": ["array", "null"], "items": output, "maxItems": len(names)},
+                "parameters": nullable_of({**parameters, "binary_data_output": _FLAG}),
             },
             closed=False,
         ),
-        "V2Answer": _object(
-            {"model_name": name, "model_version": name, "outputs": _array(answer)}, {"id": {"type": "string"}}
+        "V2Answer": object_of(
+            {"model_name": name, "model_version": name, "outputs": array_of(answer)}, {"id": {"type": "string"}}
         ),
-        "Models": _object({"models": _array(name)}),
-        "Ready": _object({"name": name, "ready": {"const": True}}),
-        "Live": _object({"live": {"const": True}}),
-        "ServerReady": _object({"ready": {"const": True}}),
-        "Server": _object({"name": name, "version": name, "extensions": _array(name)}),
-        "Metadata": _object(
+        "Labelled": object_of(
+            {"feedback": {**array_of(labelled(label)), "minItems": 1, "description": f"At most {MOST_FEEDBACK}."}},
+            closed=False,
+        ),
+        "Accepted": object_of({"accepted": {"type": "integer", "minimum": 1}}),
+        "Models": object_of({"models": array_of(name)}),
+        "Ready": object_of({"name": name, "ready": {"const": True}}),
+        "Live": object_of({"live": {"const": True}}),
+        "ServerReady": object_of({"ready": {"const": True}}),
+        "Server": object_of({"name": name, "version": name, "extensions": array_of(name)}),
+        "Metadata": object_of(
             {"name": name, "platform": {"type": "string"}, "inputs": metadata, "outputs": metadata},
             {"versions": {"type": ["array", "null"], "items": name}},
         ),
     }
-
-
-def _object(required: dict[str, Schema], optional: dict[str, Schema] | None = None, closed: bool = True) -> Schema:
-    schema: Schema = {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
-    return {**schema, "additionalProperties": False} if closed else schema
-
-
-def _open(properties: dict[str, Schema]) -> Schema:
-    """An object of which nothing is required, and which may as well be null."""
-    return {"type": ["object", "null"], "properties": properties}
-
-
-def _array(items: Schema) -> Schema:
-    return {"type": "array", "items": items}

@@ -1,26 +1,31 @@
 """Reads requests: V1 JSON, V2 JSON, V2 binary and gRPC become the same InferenceRequest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import BadRequest, NotServed
+from predictor.records import ID_CHARACTERS
 from predictor.serving.wire.bounds import check_message
 from predictor.serving.wire.tensors import Tensor, check_count, check_dimensions, tensor_texts
 from predictor.serving.wire.values import as_integer, excerpt, flag, json_object, json_type, object_or_empty
 
 INPUTS = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
 _USUAL = ("label", "confidence")
-_PARAMETERS = ("top_k", "timeout")
+_PARAMETERS = ("top_k", "timeout", "coverage")
 TOP = ("top_labels", "top_confidences")
-OUTPUTS = (*_USUAL, "probabilities", *TOP)
+SET = "set"
+SCORE = "score"
+OUTPUTS = (*_USUAL, "probabilities", *TOP, SET, SCORE)
+# Outputs that hold names of labels.
+_NAMES = ("label", "top_labels", SET)
 # With this header Envoy, and every gateway that is built on it, says how long it is going to wait.
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
-ID_CHARACTERS = 1024
-"""The most characters of an id."""
+# Texts of a request for an explanation that are read: of the second one more is said than that it is too many.
+_EXPLAINED = 1000
 _V1_SHAPE = '{"instances": ["a text", ...]}'
 _V2_SHAPE = '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a text"]}]}'
 
@@ -30,29 +35,65 @@ class InferenceRequest:
     """A request of any protocol."""
 
     texts: list[str]
-    """At least one."""
+    """At least one, unless empty ones are left out."""
     id: str = ""
+    """As the caller gave it in the body; empty where it did not."""
     top_k: int | None = None
     timeout: float | None = None
     """Seconds."""
     outputs: tuple[str, ...] = _USUAL
     binary: frozenset[str] = frozenset()
     """Outputs to send as binary tensors; over gRPC all or none of them."""
+    coverage: float | None = None
+    """How often a text's set of labels is to hold the true one; None where no sets are asked for."""
+    chosen: bool = False
+    """Whether the caller named the outputs."""
+    numbers: Sequence[int] | None = None
+    """Of each text among those that were sent, where empty ones are left out; None where an empty one is refused."""
+    sent: int = 0
+    """How many texts were sent, where empty ones are left out."""
+
+    def without(self, places: Sequence[int]) -> "InferenceRequest":
+        """Return the request without the texts at some places, which turned out to be empty."""
+        assert self.numbers is not None
+        empty = set(places)
+        kept = [place for place in range(len(self.texts)) if place not in empty]
+        return replace(
+            self, texts=[self.texts[place] for place in kept], numbers=[self.numbers[place] for place in kept]
+        )
+
+    def of_model(self, ordinal: bool) -> "InferenceRequest":
+        """Return the request with the score among its outputs where a model has one and nobody chose others.
+
+        Raises:
+            BadRequest: it asks for a score, and the model's labels have no order.
+        """
+        if not ordinal and SCORE in self.outputs:
+            raise BadRequest(f"output '{SCORE}' is asked for, but the labels of this model have no order: leave it out")
+        if not ordinal or self.chosen:
+            return self
+        binary = self.binary | {SCORE} if self.binary else self.binary
+        return replace(self, outputs=(*self.outputs, SCORE), binary=binary)
 
     def values(self, labels: int) -> int:
         """Return how many values the answer has if the model has so many labels."""
         best = min(self.top_k or labels, labels)
-        of_a_text = {"probabilities": labels, **dict.fromkeys(TOP, best)}
-        asked = {*self.outputs, *(TOP if self.top_k else ())}
+        of_a_text = {"probabilities": labels, SET: labels, **dict.fromkeys(TOP, best)}
+        asked = {*self.outputs, *(TOP if self.top_k else ()), *((SET,) if self.coverage else ())}
         return len(self.texts) * sum(of_a_text.get(name, 1) for name in asked)
 
 
-def output_types(labels: int) -> list[dict[str, Any]]:
+def output_names(ordinal: bool) -> tuple[str, ...]:
+    """Return the names of the outputs that a model has."""
+    return OUTPUTS if ordinal else OUTPUTS[:-1]
+
+
+def output_types(labels: int, ordinal: bool) -> list[dict[str, Any]]:
     """Return the V2 output tensors; `probabilities` are in the order of the bundle's labels."""
-    shapes = {"probabilities": [-1, labels], "top_labels": [-1, -1], "top_confidences": [-1, -1]}
+    shapes = {"probabilities": [-1, labels], "top_labels": [-1, -1], "top_confidences": [-1, -1], SET: [-1, -1]}
     return [
-        {"name": name, "datatype": "BYTES" if "label" in name else "FP32", "shape": shapes.get(name, [-1])}
-        for name in OUTPUTS
+        {"name": name, "datatype": "BYTES" if name in _NAMES else "FP32", "shape": shapes.get(name, [-1])}
+        for name in output_names(ordinal)
     ]
 
 
@@ -75,8 +116,20 @@ def read_v1(body: bytes, most: int) -> InferenceRequest:
         raise BadRequest(f"'instances' is a JSON {json_type(instances)}: send {_V1_SHAPE}")
     check_count(len(instances), most)
     texts = [_v1_text(instance, number) for number, instance in enumerate(instances)]
-    top_k, timeout = _parameters(payload.get("parameters"))
-    return InferenceRequest(_checked(texts), "", top_k, timeout)
+    top_k, timeout, coverage = _parameters(payload.get("parameters"))
+    return InferenceRequest(_checked(texts), "", top_k, timeout, coverage=coverage)
+
+
+def read_one(body: bytes) -> InferenceRequest:
+    """Read a V1 request for an explanation, which is of one text.
+
+    Raises:
+        BadRequest: its shape is wrong, or it has more texts.
+    """
+    request = read_v1(body, _EXPLAINED)
+    if len(request.texts) > 1:
+        raise BadRequest(f"the request has {len(request.texts)} texts: send one, since explanations take long")
+    return request
 
 
 def read_v2(body: bytes, json_length: str | None, most: int) -> InferenceRequest:
@@ -163,7 +216,7 @@ def read_grpc(message: bytes, model: str, most: int) -> InferenceRequest:
     if not raw:
         check_count(len(tensor.contents.bytes_contents), most)
     data = raw[0] if raw else list(tensor.contents.bytes_contents)
-    given = {name: _parameter(request.parameters[name]) for name in _PARAMETERS if name in request.parameters}
+    given = {name: _parameter(name, request.parameters[name]) for name in _PARAMETERS if name in request.parameters}
     binary = {output.name: bool(raw) for output in request.outputs}
     return _v2(Tensor(tensor.datatype, list(tensor.shape), data), request.id, given, binary, bool(raw), most)
 
@@ -192,12 +245,15 @@ def _v2(
     for name in asked:
         if name not in OUTPUTS:
             raise BadRequest(f"there is no output {excerpt(name)}: ask for {', '.join(OUTPUTS)}")
-    top_k, timeout = _parameters(parameters)
+    top_k, timeout, coverage = _parameters(parameters)
+    if SET in asked and not coverage:
+        raise BadRequest(f"output '{SET}' is asked for without the parameter coverage: send both")
     names = tuple(name for name in OUTPUTS if name in (asked or _USUAL))
-    if not asked and top_k:
-        names += TOP
+    if not asked:
+        names += (TOP if top_k else ()) + ((SET,) if coverage else ())
     binary = frozenset(name for name in names if asked.get(name, every))
-    return InferenceRequest(_checked(tensor_texts(tensor, most)), request_id or "", top_k, timeout, names, binary)
+    texts = _checked(tensor_texts(tensor, most))
+    return InferenceRequest(texts, request_id or "", top_k, timeout, names, binary, coverage, bool(asked))
 
 
 def _one_text(names: Sequence[object]) -> None:
@@ -226,16 +282,24 @@ def _checked(texts: list[str]) -> list[str]:
     return texts
 
 
-def _parameters(parameters: object) -> tuple[int | None, float | None]:
-    """Return `top_k`, and `timeout` in seconds; the request has microseconds, as Triton's parameter does."""
+def _parameters(parameters: object) -> tuple[int | None, float | None, float | None]:
+    """Return `top_k`, `timeout` in seconds, and `coverage`; a timeout comes in microseconds, as Triton's does."""
     given = object_or_empty(parameters, "parameters")
-    top_k, timeout = (as_integer(given.get(name)) for name in _PARAMETERS)
-    for name, value in zip(_PARAMETERS, (top_k, timeout), strict=True):
+    top_k, timeout, coverage = (as_integer(given.get(name)) for name in _PARAMETERS)
+    for name, value in (("top_k", top_k), ("timeout", timeout)):
         if value is not None and (type(value) is not int or value < 1):
             raise BadRequest(f"parameter {name} is {excerpt(value)}: send a whole number from 1 on")
-    return top_k, timeout / 1e6 if timeout else None
+    if coverage is not None and (type(coverage) is not float or not 0 < coverage < 1):
+        raise BadRequest(f"parameter coverage is {excerpt(coverage)}: send a share such as 0.9")
+    return top_k, timeout / 1e6 if timeout else None, coverage
 
 
-def _parameter(given: pb.InferParameter) -> Any:
+def _parameter(name: str, given: pb.InferParameter) -> Any:
     choice = given.WhichOneof("parameter_choice")
-    return None if choice is None else getattr(given, choice)
+    value = None if choice is None else getattr(given, choice)
+    if name == "coverage" and isinstance(value, str):  # a parameter of gRPC cannot be a fraction
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,49 @@ import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from numpy.typing import NDArray
 
-from predictor.serving.wire.requests import TOP, InferenceRequest
+from predictor.model.calibration import ordinal_scores
+from predictor.model.conformal import Conformal, label_sets, threshold_of
+from predictor.serving.wire.requests import SCORE, TOP, InferenceRequest
 
 # Texts whose predictions are written at a time.
 _PART = 256
 
 
-def v1_answer(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], version: str) -> bytes:
-    """Return the V1 body: a prediction for each instance, in order, with the best `top_k` labels if requested."""
+@dataclass(frozen=True)
+class Model:
+    """What an answer says of the model."""
+
+    name: str
+    version: str
+    labels: Sequence[str]
+    conformal: Conformal | None = None
+    ordinal: bool = False
+
+
+def v1_answer(request: InferenceRequest, model: Model, rows: NDArray[np.float32]) -> bytes:
+    """Return the V1 body: a prediction for each instance, in order, with the best labels, or a set, if requested."""
     # In parts: as Python objects, an answer takes a hundred times the memory of its JSON.
     parts = [
-        orjson.dumps(_predictions(request.top_k, labels, rows[start : start + _PART]))[1:-1]
+        orjson.dumps(_predictions(request, model, rows[start : start + _PART]))[1:-1]
         for start in range(0, len(rows), _PART)
     ]
-    return b'{"predictions":[%b],"model_version":%b}' % (b",".join(parts), orjson.dumps(version))
+    return b'{"predictions":[%b],"model_version":%b}' % (b",".join(parts), orjson.dumps(model.version))
 
 
-def _predictions(top_k: int | None, labels: Sequence[str], rows: NDArray[np.float32]) -> list[dict[str, Any]]:
+def explained(explanation: dict[str, Any], version: str) -> bytes:
+    """Return the V1 body of an explanation."""
+    return orjson.dumps({"explanations": [explanation], "model_version": version})
+
+
+def _predictions(request: InferenceRequest, model: Model, rows: NDArray[np.float32]) -> list[dict[str, Any]]:
+    labels, top_k = model.labels, request.top_k
     best, confidence = rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()
     predictions: list[dict[str, Any]] = [
         {"label": labels[top], "confidence": value} for top, value in zip(best, confidence, strict=True)
     ]
+    if model.ordinal:
+        for prediction, score in zip(predictions, ordinal_scores(rows).tolist(), strict=True):
+            prediction[SCORE] = score
     if top_k:
         order = top(rows, top_k)
         values = np.take_along_axis(rows, order, axis=1)
@@ -39,6 +62,9 @@ def _predictions(top_k: int | None, labels: Sequence[str], rows: NDArray[np.floa
             prediction["top_k"] = [
                 {"label": labels[place], "confidence": score} for place, score in zip(places, scores, strict=True)
             ]
+    if (threshold := threshold_of(model.conformal, request.coverage)) is not None:
+        for prediction, inside in zip(predictions, label_sets(rows, threshold), strict=True):
+            prediction["set"] = [labels[place] for place in inside]
     return predictions
 
 
@@ -47,8 +73,9 @@ def top(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return np.argsort(-rows, axis=1, kind="stable")[:, :k]
 
 
-def _tensors(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+def _tensors(request: InferenceRequest, model: Model, rows: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     """Return the requested outputs by name; label names are bytes."""
+    labels = model.labels
     names = np.array([label.encode() for label in labels], dtype=object)
     tensors: dict[str, NDArray[Any]] = {}
     order = top(rows, request.top_k or len(labels)) if set(TOP) & set(request.outputs) else None
@@ -60,12 +87,26 @@ def _tensors(request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.
                 tensors[name] = rows.max(axis=1)
             case "probabilities":
                 tensors[name] = rows
+            case "score":
+                tensors[name] = ordinal_scores(rows)
             case "top_labels":
                 tensors[name] = names[order]
+            case "set":
+                threshold = threshold_of(model.conformal, request.coverage)
+                assert threshold is not None
+                tensors[name] = _padded(names, label_sets(rows, threshold))
             case _:
                 assert order is not None
                 tensors[name] = np.take_along_axis(rows, order, axis=1)
     return tensors
+
+
+def _padded(names: NDArray[Any], sets: Sequence[Sequence[int]]) -> NDArray[Any]:
+    """Return sets of labels as a tensor of shape (texts, labels of the largest set), with empty names behind."""
+    tensor = np.full((len(sets), max(map(len, sets))), b"", dtype=object)
+    for row, inside in zip(tensor, sets, strict=True):
+        row[: len(inside)] = names[inside]
+    return tensor
 
 
 def _packed(values: NDArray[Any]) -> bytes:
@@ -74,13 +115,11 @@ def _packed(values: NDArray[Any]) -> bytes:
     return b"".join(len(value).to_bytes(4, "little") + value for value in values.ravel())
 
 
-def v2_answer(
-    request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
-) -> tuple[bytes, int | None]:
+def v2_answer(request: InferenceRequest, model: Model, rows: NDArray[np.float32]) -> tuple[bytes, int | None]:
     """Return the V2 body, and the length of its JSON part if binary tensors follow it."""
     outputs: list[dict[str, Any]] = []
     raw = []
-    for output, values in _tensors(request, labels, rows).items():
+    for output, values in _tensors(request, model, rows).items():
         text = values.dtype == object
         tensor: dict[str, Any] = {"name": output, "datatype": "BYTES" if text else "FP32", "shape": values.shape}
         if output in request.binary:
@@ -90,19 +129,17 @@ def v2_answer(
             flat = values.ravel().tolist()
             tensor["data"] = [value.decode() for value in flat] if text else flat
         outputs.append(tensor)
-    answer = {"model_name": name, "model_version": version, "outputs": outputs}
+    answer = {"model_name": model.name, "model_version": model.version, "outputs": outputs}
     if request.id:
         answer["id"] = request.id
     head = orjson.dumps(answer)
     return (head + b"".join(raw), len(head)) if raw else (head, None)
 
 
-def grpc_answer(
-    request: InferenceRequest, labels: Sequence[str], rows: NDArray[np.float32], name: str, version: str
-) -> pb.ModelInferResponse:
+def grpc_answer(request: InferenceRequest, model: Model, rows: NDArray[np.float32]) -> pb.ModelInferResponse:
     """Return the V2 answer as protobuf."""
-    answer = pb.ModelInferResponse(model_name=name, model_version=version, id=request.id)
-    for output, values in _tensors(request, labels, rows).items():
+    answer = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+    for output, values in _tensors(request, model, rows).items():
         text = values.dtype == object
         tensor = answer.outputs.add(name=output, datatype="BYTES" if text else "FP32", shape=values.shape)
         if output in request.binary:

@@ -5,11 +5,11 @@ from collections import Counter
 from nltk.tokenize import WordPunctTokenizer
 from nltk.util import ngrams
 
-from components.data.sources import collect
+from components.data.collect import collect_frames
 
 
 def test_the_sample_is_as_its_card_says() -> None:
-    frames = collect("sample")
+    frames = collect_frames("sample")
     for rows, frame in ((270, frames["train"]), (40, frames["validation"]), (70, frames["test"])):
         assert Counter(frame["label"]) == dict.fromkeys(("World", "Sports", "Business", "Sci/Tech"), rows)
     texts = [text for frame in frames.values() for text in frame["text"]]
@@ -23,7 +23,7 @@ def test_the_sample_has_no_templates() -> None:
     tokens = WordPunctTokenizer()
     seen: Counter[tuple[str, ...]] = Counter()
     openings: Counter[tuple[str, ...]] = Counter()
-    for frame in collect("sample").values():
+    for frame in collect_frames("sample").values():
         for text in frame["text"]:
             words = [word for word in tokens.tokenize(text.lower()) if word.isalnum()]
             seen.update(set(ngrams(words, 6)))

@@ -9,18 +9,20 @@ from mlflow.tracking import MlflowClient
 
 from components.data.dataset import Dataset
 from components.evaluation import metrics
-from components.evaluation.component import evaluate, gate
+from components.evaluation.component import evaluate, gate, report
 from components.evaluation.metrics import Metric
 from components.training.baseline import train_baseline
 from predictor.model.bundle import Bundle
 
-TODAY = {"accuracy", "macro_f1", "calibration_error"}
+TODAY = {"accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss", "calibration_error"}
 
 
 def test_a_metric_has_one_name_for_programs_and_one_for_people() -> None:
     assert {metric.name for metric in metrics.METRICS} == TODAY
     assert {metric.key for metric in metrics.METRICS} == {f"test_{name}" for name in TODAY}
-    assert {metric.title for metric in metrics.METRICS} == {"accuracy", "macro F1", "expected calibration error"}
+    assert {metric.title for metric in metrics.METRICS} == {
+        "accuracy", "macro F1", "macro precision", "macro recall", "log loss", "expected calibration error",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("hub_type", ["", "recall"])
@@ -41,9 +43,15 @@ def test_a_new_line_is_a_metric_everywhere(
     evaluate.python_func(
         dataset=data, draft=dsl.Model(uri=str(bundle)), baseline=dsl.Artifact(uri=str(tmp_path / "baseline")),
         bundle=dsl.Model(uri=str(tmp_path / "finished")), evaluation=figures, metrics=shown,
-        confusion=dsl.ClassificationMetrics(), pipeline_run="one", mlflow_tracking_uri=own_tracking,
+        confusion=dsl.ClassificationMetrics(), predictions=dsl.Dataset(uri=str(tmp_path / "answers")), name="news",
+        pipeline_run="one", mlflow_tracking_uri=own_tracking,
     )  # fmt: skip
-    gate.python_func(dataset=data, checkpoint=dsl.Model(uri=str(checkpoint)), evaluation=figures, report=page)
+    decision = dsl.Artifact(uri=str(tmp_path / "decision"))
+    gate.python_func(evaluation=figures, decision=decision)
+    report.python_func(
+        dataset=data, checkpoint=dsl.Model(uri=str(checkpoint)), evaluation=figures, decision=decision, page=page,
+        text=dsl.Markdown(uri=str(tmp_path / "page.md")),
+    )  # fmt: skip
 
     assert set(shown.metadata) == {*TODAY, "recall_of_sports"}
     (run,) = MlflowClient(own_tracking).search_runs(["1"], "tags.`pigeonhole.step` = 'evaluate'")
@@ -52,7 +60,8 @@ def test_a_new_line_is_a_metric_everywhere(
     assert set(tracked) == {f"test_{name}" for name in (*TODAY, "recall_of_sports")}
     assert tracked == {name: served[name] for name in tracked}
     assert served["test_recall_of_sports"] == shown.metadata["recall_of_sports"] == 0.4321
-    for text in ((tmp_path / "finished/README.md").read_text(), (tmp_path / "page.html").read_text()):
+    for file in ("finished/README.md", "page.html", "page.md"):
+        text = (tmp_path / file).read_text()
         assert "0.4321" in text and "recall of sports" in text
 
 

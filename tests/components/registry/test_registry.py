@@ -14,9 +14,12 @@ from mlflow.tracking import MlflowClient
 
 from components.platform.storage import download
 from components.platform.tracking import check_tracking, tracked_step
+from components.registry.promotion import promote
 from components.registry.register import register, store
+from components.registry.versions import versions
 from predictor.errors import InputError
 from predictor.model.bundle import Bundle
+from tests.components.registry.registered import aliases
 from tests.fakes.storage import object_storage
 
 
@@ -123,22 +126,54 @@ def test_two_first_registrations_make_one_model_of_two_versions(
     with ThreadPoolExecutor(2) as pool:
         versions = [future.result() for future in [pool.submit(registered, run) for run in ("one", "two")]]
     assert sorted(versions) == ["1", "2"]
-    assert MlflowClient(own_tracking).get_model_version_by_alias("toy", "champion").version in ("1", "2", 1, 2)
+    assert aliases(MlflowClient(own_tracking)) == {"challenger": 2}
 
 
-def test_the_champion_changes_only_when_the_gate_passed(bundle: Path, tmp_path: Path, own_tracking: str) -> None:
+def test_a_version_that_passed_is_the_challenger_and_one_that_did_not_is_nothing(
+    bundle: Path, tmp_path: Path, own_tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = tmp_path / "report.html"
     report.write_text("<html></html>")
+    monkeypatch.setenv("PIGEONHOLE_GIT_COMMIT", "c0ffee")
     for run, passed in (("run-1", True), ("run-2", False)):
         with tracked_step("register", run, own_tracking) as step:
-            done = register(step, bundle, report, passed, str(tmp_path / "bundles"), "toy")
-    client = step.client
-    champion = client.get_model_version_by_alias("toy", "champion")
-    challenger = client.get_model_version_by_alias("toy", "challenger")
-    assert (str(champion.version), str(challenger.version)) == ("1", "2")
-    assert challenger.tags["bundle_uri"] == done.uri and challenger.tags["gate"] == "closed"
-    assert challenger.tags["bundle_digest"] == Bundle.open(bundle).digest
-    tracked = client.get_run(str(challenger.run_id))
+            done = register(step, bundle, report, passed, str(tmp_path / "bundles"), "toy", ["one reason", "another"])
+        if passed:
+            promote(step.client, "toy", 1, 10.0, "service team-a/news")
+    client, opened = step.client, Bundle.open(bundle)
+    assert aliases(client) == {"champion": 1, "challenger": 1} and done.version == "2"
+    refused, first = versions(client, "toy")
+    assert dict(refused.tags) == {
+        "bundle_uri": done.uri, "bundle_digest": opened.digest, "data_digest": opened.spec.data_digest,
+        "precision": opened.spec.precision, "gate": "closed", "gate_reasons": "one reason\nanother",
+        "accuracy": str(opened.spec.metrics["test_accuracy"]), "git_commit": "c0ffee", "parent_version": "1",
+    }  # fmt: skip
+    assert (first.tags["gate"], first.tags["parent_version"]) == ("passed", "none")
+    tracked = client.get_run(refused.run_id)
     assert tracked.info.run_id == step.pipeline and tracked.data.tags["bundle_uri"] == done.uri
     assert [file.path for file in client.list_artifacts(tracked.info.run_id)] == ["report.html"]
     assert (tmp_path / "mlartifacts").is_dir()
+
+
+def test_a_step_that_was_killed_after_it_made_the_version_finds_it_again(
+    bundle: Path, tmp_path: Path, own_tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<html></html>")
+    monkeypatch.setattr("components.platform.tracking.__file__", "/proc/tracking.py")  # no checkout, and no image
+    monkeypatch.delenv("PIGEONHOLE_GIT_COMMIT", raising=False)
+
+    def killed(*_: Any) -> None:
+        raise SystemExit(143)
+
+    def registered() -> str:
+        with tracked_step("register", "one", own_tracking, system_metrics=False) as step:
+            return register(step, bundle, report, True, str(tmp_path / "bundles"), "toy").version
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("components.registry.register.challenge", killed)
+        registered()
+    assert registered() == "1"
+    client = MlflowClient(own_tracking)
+    (version,) = versions(client, "toy")
+    assert aliases(client) == {"challenger": 1} and version.tags["git_commit"] == "unknown"

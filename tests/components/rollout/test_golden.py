@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,14 @@ def test_golden_texts_speak_against_a_canary_that_answers_otherwise(versions: tu
     sentence = objection(golden, "team-a", _service(), _ROLLOUT)
     assert sentence == "12.5% of 40 golden texts get another label"
     assert next_state(_ROLLOUT, Observation(_service(), 1.0, objection=sentence)).phase is Phase.ROLLING_BACK
+
+
+def test_golden_texts_have_the_token_that_the_predictors_want(versions: tuple[Fake, Golden], tmp_path: Path) -> None:
+    canary, golden = versions
+    canary.token = "one"
+    assert "401 (the bearer token is missing or wrong)" in objection(golden, "team-a", _service(), _ROLLOUT)
+    (tmp_path / "token").write_text("one\n")
+    assert objection(replace(golden, token_file=tmp_path / "token"), "team-a", _service(), _ROLLOUT) == ""
 
 
 @pytest.mark.parametrize(

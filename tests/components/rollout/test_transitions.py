@@ -30,22 +30,14 @@ def service(mode: str = "Standard", uri: str = A.uri, **status: Any) -> Service:
 @pytest.mark.filterwarnings("ignore")  # kfp's own
 def test_the_steps_compile_into_a_pipeline(tmp_path: Path) -> None:
     @dsl.pipeline(name="rolls-out")  # type: ignore[untyped-decorator]
-    def pipeline(bundle_uri: str, passed: bool) -> None:
+    def pipeline(bundle_uri: str) -> None:
         done = end_rollout(service="news", pipeline_run="one")
         with dsl.ExitHandler(done):
-            begun = start_rollout(service="news", bundle_uri=bundle_uri, pipeline_run="one", passed=passed)
+            begun = start_rollout(service="news", bundle_uri=bundle_uri, pipeline_run="one")
             judge_rollout(service="news", version=begun.output, prometheus="http://p:9090", pipeline_run="one")
 
     compiler.Compiler().compile(pipeline, str(tmp_path / "pipeline.yaml"))
     assert "exec-judge-rollout" in (tmp_path / "pipeline.yaml").read_text()
-
-
-def test_a_bundle_that_did_not_pass_is_not_rolled_out() -> None:
-    assert (
-        start_rollout.python_func(service="news", bundle_uri="s3://b/" + "a" * 12, pipeline_run="1", passed=False) == ""
-    )
-    judged = judge_rollout.python_func(service="news", version="", prometheus="http://p:9090", pipeline_run="one")
-    assert judged.promoted is False and judged.reasons == ["the gate stayed closed"]
 
 
 @pytest.mark.parametrize(

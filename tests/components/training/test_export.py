@@ -8,12 +8,13 @@ import pytest
 
 from components.data.dataset import Dataset
 from components.training.export import export as module
-from components.training.export.calibration import calibration_error, fit_temperature
+from components.training.export.calibration import fit_temperature
 from components.training.export.export import export
+from components.training.export.reliability import calibration_error, reliability
 from predictor.model.bundle import Bundle
 from predictor.model.calibration import softmax
 from predictor.model.classifier import Classifier
-from tests.conftest import ROOT
+from tests.conftest import NAMES, ROOT
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model_int8.onnx"])
@@ -27,6 +28,10 @@ def test_the_bundle_says_how_its_precisions_did(bundle: Path) -> None:
     assert metrics["agreement_torch_fp32"] == 1.0
     assert metrics["agreement_fp32_int8"] >= 0.9
     assert metrics["validation_accuracy_fp32"] >= 0.9
+
+
+def test_the_bundle_keeps_what_its_answers_are_called(bundle: Path) -> None:
+    assert Bundle.open(bundle).spec.answer == NAMES
 
 
 def test_int8_multiplies_integers_and_is_smaller(bundle: Path) -> None:
@@ -69,6 +74,7 @@ def test_where_all_rows_set_the_ranges_they_are_compared(dataset: Dataset) -> No
     assert module._more_rows(dataset, every, 10_000) == dataset.train.texts
 
 
+@pytest.mark.slow(reason="exports a model twice")
 def test_a_graph_that_disagrees_with_the_model_is_not_shipped(
     checkpoint: Path, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,8 +118,32 @@ def test_temperature_repairs_confidence_that_is_off_by_a_known_factor() -> None:
     truth = np.array([random.choice(4, p=row / row.sum()) for row in rows.astype(np.float64)])
     assert fit_temperature(honest * 3, truth) == pytest.approx(3, rel=0.05)
     right = honest.argmax(axis=1) == truth
-    after, before = (calibration_error(softmax(honest * 3, by).max(axis=1), right) for by in (3.0, 1.0))
+    after, before = (calibration_error(reliability(softmax(honest * 3, by).max(axis=1), right)) for by in (3.0, 1.0))
     assert after < 0.02 < before
+
+
+@pytest.mark.parametrize("factor", [0.01, 0.1, 30.0])
+def test_a_temperature_far_from_one_is_found(factor: float) -> None:
+    random = np.random.default_rng(1)
+    honest = random.normal(size=(4_000, 4)) * 2
+    truth = (honest + random.gumbel(size=honest.shape)).argmax(axis=1)
+    assert fit_temperature((honest * factor).astype(np.float32), truth) == pytest.approx(factor, rel=0.1)
+
+
+@pytest.mark.parametrize("rows", [10, 100])
+def test_a_model_that_has_few_rows_all_right_is_not_sure_without_end(rows: int) -> None:
+    logits = np.zeros((rows, 3), dtype=np.float32)
+    logits[:, 1] = 0.05  # as flat as those of a head that few rows were fitted to
+    row = softmax(logits, fit_temperature(logits, np.ones(rows, dtype=np.int64)))[0]
+    assert row[1] == pytest.approx((rows + 1) / (rows + 2), abs=1e-3)
+
+
+def test_a_class_without_rows_does_not_move_the_temperature() -> None:
+    random = np.random.default_rng(2)
+    honest = random.normal(size=(500, 3)).astype(np.float32) * 2
+    truth = (honest + random.gumbel(size=honest.shape)).argmax(axis=1)
+    never = np.concatenate([honest, np.full((500, 1), -np.inf, dtype=np.float32)], axis=1)
+    assert fit_temperature(never, truth) == fit_temperature(honest, truth)
 
 
 def test_what_was_scored_is_what_answers(bundle: Path, dataset: Dataset) -> None:

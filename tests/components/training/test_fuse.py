@@ -12,14 +12,14 @@ from transformers import AutoModelForSequenceClassification
 from components.training.export import export as exporting
 from components.training.export.fuse import merge_attention
 from predictor.model.engine import OnnxEngine
-from tests.components.training.test_quantize import ARCHITECTURES, rows
+from tests.components.training.test_quantize import ARCHITECTURES, EACH_ARCHITECTURE, rows
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=EACH_ARCHITECTURE)
 def separate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The graph of an untrained model with attention as PyTorch exports it."""
     folder = tmp_path_factory.mktemp(request.param)

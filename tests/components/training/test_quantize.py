@@ -55,13 +55,16 @@ ARCHITECTURES: dict[str, PretrainedConfig] = {
     "distilbert": DistilBertConfig(dim=48, n_layers=2, n_heads=4, hidden_dim=96, max_position_embeddings=80, **SIZES),
 }
 
+_MORE = pytest.mark.slow(reason="exports another architecture")
+EACH_ARCHITECTURE = ["bert", *(pytest.param(name, marks=_MORE) for name in ARCHITECTURES if name != "bert")]
+
 
 def rows(count: int, seed: int) -> list[list[int]]:
     random = np.random.default_rng(seed)
     return [random.integers(4, WORDS, random.integers(4, 60)).tolist() for _ in range(count)]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=EACH_ARCHITECTURE)
 def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model in fp32 with a channel ten times as loud as the others, as trained models have them."""
     folder = tmp_path_factory.mktemp(request.param)

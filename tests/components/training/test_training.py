@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
+from components.data.collect import collect_frames
 from components.data.dataset import Dataset, Split
 from components.data.prepare import prepare
-from components.data.sources import collect
 from components.training import baseline
 from components.training.backbone import resolve_backbone
 from components.training.baseline import load_baseline, train_baseline
@@ -180,7 +180,7 @@ def test_a_language_without_spaces_gets_character_features(tmp_path: Path) -> No
         f"{text[n % 5 :]}{text[: n % 7]}第{n}场,{label}\n" for label, text in words.items() for n in range(40)
     )
     (tmp_path / "train.csv").write_text("text,label\n" + rows)
-    dataset = prepare(collect(str(tmp_path)), seed=1)
+    dataset = prepare(collect_frames(str(tmp_path)), seed=1)
     result = train_baseline(dataset, tmp_path / "out", 0, 1)
     assert result.features == "character 1-3 grams"
     assert result.test_accuracy == 1.0

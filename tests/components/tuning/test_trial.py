@@ -28,6 +28,7 @@ def dataset_folder(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.mark.slow(reason="trains in a process of its own")
 def test_each_epoch_is_two_lines_that_katibs_collector_reads(
     dataset_folder: Path, backbone: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,9 @@ from importlib import metadata
 import pytest
 
 from pipelines.cli.app import exit_after
-from pipelines.cli.commands import Commands
+from pipelines.cli.base.commands import Commands
+from pipelines.cli.base.options import assigned
+from pipelines.cli.training import _name_of
 from predictor.errors import InputError, Overloaded, StepFailed, Unavailable
 from tests.conftest import ROOT
 
@@ -107,3 +109,18 @@ main = plugin
     done = pigeonhole(code, "status", "news")
     assert done.returncode == 0 and '"phase": "judging"' in done.stdout, done.stderr
     assert not imported(done) & {"kfp", "torch", "scipy", "mlflow", "numpy", "fsspec", "httpx", "kserve"}
+
+
+def test_assignments_are_read_and_mistakes_in_them_named() -> None:
+    assert assigned(["text=body", "label=a=b"], "--column") == {"text": "body", "label": "a=b"}
+    assert assigned(None, "--column") == {}
+    for wrong, sentence in ((["text"], "is no assignment"), (["a=b", "a=c"], "--column a is given twice")):
+        with pytest.raises(InputError, match=sentence):
+            assigned(wrong, "--column")
+
+
+def test_the_default_name_has_no_secret_of_the_address() -> None:
+    assert _name_of("https://ann:pw@host/My_News.csv.gz?sig=x") == "my-news"
+    assert _name_of("named:ag_news") == "ag-news"
+    assert _name_of("sql:postgresql://ann:pw@host/desk") == "desk"
+    assert _name_of("data/reviews v1.2") == "reviews-v1-2"

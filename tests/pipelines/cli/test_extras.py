@@ -5,7 +5,7 @@ from importlib import metadata
 
 import pytest
 
-from pipelines.cli.extras import missing_extra_named
+from pipelines.cli.base.extras import missing_extra_named
 from predictor.errors import InputError
 
 REQUIREMENTS = [

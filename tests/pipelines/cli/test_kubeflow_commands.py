@@ -18,7 +18,7 @@ from tests.fakes.kubeflow_api import FakeKubeflow, serving
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (file,) = compile_all(tmp_path_factory.mktemp("ir"))
+    file, *_ = compile_all(tmp_path_factory.mktemp("ir"))
     return file
 
 
@@ -109,6 +109,7 @@ def test_time_that_is_up_is_exit_code_3_and_the_run_is_told_of(fake: FakeKubeflo
     assert json.loads(done.stdout)["run_id"] == "run-0"
 
 
+@pytest.mark.slow(reason="nine commands, each a process")
 def test_a_schedule_is_set_changed_paused_and_deleted(fake: FakeKubeflow, file: Path) -> None:
     put: tuple[Any, ...] = ("schedule", "nightly", file, "-p", "bundle_root=s3://m", "--cron")
     answers = [

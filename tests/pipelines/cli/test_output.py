@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from pipelines.cli.app import app
-from pipelines.cli.output import Format, as_table, show, show_changes
+from pipelines.cli.base.output import Format, as_table, show, show_changes
 from tests.fakes.terminal import Terminal
 
 RESULT = {
@@ -161,9 +161,24 @@ def test_a_command_shows_a_person_a_table(server: str) -> None:
 
 def test_every_command_that_prints_a_result_says_how() -> None:
     commands = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    commands |= commands.pop("rollout").commands
-    shown = {name: command for name, command in commands.items() if not command.hidden and name != "serve"}
-    assert {"run", "tune", "compile", "submit", "schedule", "predict", "status", "history"} <= shown.keys()
+    for group in ("rollout", "data", "synthesize", "label", "models", "monitor"):
+        commands |= commands.pop(group).commands
+    shown = {
+        name: command for name, command in commands.items() if not command.hidden and name not in ("serve", "trigger")
+    }
+    assert {
+        "run",
+        "tune",
+        "compile",
+        "submit",
+        "schedule",
+        "predict",
+        "status",
+        "history",
+        "append",
+        "merge",
+        "promote",
+    } <= shown.keys()
     for name, command in shown.items():
         options = {frozenset(parameter.opts): parameter.envvar for parameter in command.params}
         assert options[frozenset(("-o", "--format"))] == "PIGEONHOLE_FORMAT", name

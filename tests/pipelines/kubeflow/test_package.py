@@ -13,7 +13,7 @@ from predictor.errors import InputError
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    (file,) = compile_all(tmp_path_factory.mktemp("ir"))
+    file, *_ = compile_all(tmp_path_factory.mktemp("ir"))
     return read_package(file)
 
 

@@ -28,7 +28,7 @@ FAST = Polling(timeout=30, outage=20, first_interval=0.01, longest_interval=0.02
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    (file,) = compile_all(tmp_path_factory.mktemp("ir"))
+    file, *_ = compile_all(tmp_path_factory.mktemp("ir"))
     return read_package(file)
 
 
@@ -80,7 +80,7 @@ def test_a_package_is_uploaded_under_its_digest_once(fake: FakeKubeflow, package
 
 
 def test_other_content_is_another_version(fake: FakeKubeflow, package: Package, tmp_path: Path) -> None:
-    (other,) = compile_all(tmp_path, "example.org/steps-python@sha256:abc")
+    other, *_ = compile_all(tmp_path, "example.org/steps-python@sha256:abc")
     names = [upload(arrived(fake), each).name for each in (package, read_package(other))]
     assert len(set(names)) == 2 == len(fake.versions) and len(fake.pipelines) == 1
 

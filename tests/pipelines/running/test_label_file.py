@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.data.tables import read_table
+from components.data.sources.tables import read_table
 from pipelines.running.label_file import OUTPUT_SUFFIXES, predict_file
 from predictor.client import Server
 from predictor.client.client import BATCH_TEXTS
@@ -107,14 +107,22 @@ NOWHERE = Server("v2", "http://127.0.0.1:9", "toy")
         ("none.csv", None, "cannot be read"),
         ("in.xlsx", "x", "is of no known kind"),
         ("in.csv", "body\nx\n", "has no column 'text' (it has: body)"),
-        ("in.csv", "text\nThe match ended, at last\n", "in.csv has rows of another number of fields"),
-        ("in.csv", "text\nx\n\xe7\n".encode("latin-1"), "in.csv, line 3 is not UTF-8"),
+        (
+            "in.csv",
+            "text\nThe match ended, at last\n",
+            "another number of fields than the header (line 2 has 2",
+        ),
+        (
+            "in.csv",
+            b"text\n\xc3\xa7\n\xe7\n",
+            "in.csv has broken rows: bytes of another encoding (line 3",
+        ),
         ("in.csv", "text,confidence\nx,0.5\n", "in.csv has a column 'confidence', which the predictions would"),
         ("in.csv", "predicted_label,confidence,text\na,0.5,x\n", "in.csv has a column 'predicted_label', which"),
         ("in.jsonl", '{"text": "x"}\n{"text": [5]}\n', "in.jsonl, row 2 has a value of type list in 'text'"),
-        ("in.jsonl", '{"text": "x"}\n{', "in.jsonl, line 2 is no JSON"),
-        ("in.jsonl", '["x"]', "in.jsonl, line 1 is no JSON object"),
-        ("in.txt", b"x\n\xff\n", "in.txt, line 2 is not UTF-8"),
+        ("in.jsonl", '{"text": "x"}\n{', "in.jsonl has broken rows: no JSON object (line 2 is no JSON"),
+        ("in.jsonl", '["x"]', "in.jsonl has broken rows: no JSON object (line 1 is a list)"),
+        ("in.txt", b"\xc3\xa7\n\xff\n", "in.txt, line 2 is not UTF-8"),
         ("in.txt", "\n \n", "has no"),
     ],
 )

@@ -34,6 +34,14 @@ def test_sealing_again_gives_the_same_digest_and_another_file_another(copy: Path
     assert seal(copy, first.spec).digest != first.digest
 
 
+def test_a_bundle_from_before_the_plain_interface_has_the_usual_names(copy: Path) -> None:
+    spec = json.loads((copy / "serving.json").read_text())
+    del spec["answer"]
+    (copy / "serving.json").write_text(json.dumps(spec))
+    found = Bundle.open(copy).spec.answer
+    assert (found.verb, found.field, found.score) == ("classify", "category", "category_score")
+
+
 def test_files_can_be_read_by_another_user(bundle: Path) -> None:
     assert all(part.stat().st_mode & 0o044 == 0o044 for part in (bundle, *bundle.rglob("*")))
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.processors import BertProcessing
 
 from predictor.errors import InputError
 from predictor.model.text import Cleaning, Encoder, clean
@@ -150,3 +152,16 @@ def test_a_huge_text_costs_no_more_than_a_long_one(backbone: Path) -> None:
 def test_a_folder_without_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=str(tmp_path)):
         Encoder(tmp_path, 32)
+
+
+def test_pieces_have_places_and_special_tokens_have_no_word(backbone: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(backbone / "tokenizer.json"))
+    tokenizer.post_processor = BertProcessing(("[SEP]", 2), ("[CLS]", 3))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = "cup, strikers"
+    pieces = Encoder(tmp_path, 64).pieces(text)
+    assert pieces.ids == Encoder(tmp_path, 64).encode([text])[0] and not pieces.truncated
+    (first, *words, last), (_, *places, _) = pieces.words, pieces.spans
+    assert first is last is None and list(dict.fromkeys(words)) == [0, 1, 2]
+    assert "".join(text[start:end] for start, end in places) == "cup,strikers"
+    assert Encoder(tmp_path, 8).pieces(text * 9).truncated

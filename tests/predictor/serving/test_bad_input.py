@@ -87,7 +87,7 @@ BAD_HTTP = [
     (b"GET /nowhere HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n", 404, "GET /nowhere is not served: /docs"),
     (b"DELETE /metrics HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n", 405, "DELETE /metrics is not served"),
     (post(b"/" + b"a" * 30_000, GOOD, CLOSE), 404, "nothing is served at /aaaa"),
-    (post(b"/v1/models/toy:explain", GOOD, CLOSE), 404, "POST to /v1/models/toy:predict"),
+    (post(b"/v1/models/toy:train", GOOD, CLOSE), 404, "POST to /v1/models/toy:predict"),
     (post(b"/v2/models/toy/versions/1/infer", GOOD, CLOSE), 404, "POST to /v1/models/toy:predict"),
     (post(b"/v1/models/%E7%90%83:predict", GOOD, CLOSE), 404, "球"),
     (post(V1, b'{"instances": [1e999]}', CLOSE), 400, "not JSON"),

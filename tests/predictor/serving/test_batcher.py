@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.errors import Draining, InternalError
+from predictor.errors import Draining, InternalError, Overloaded
 from predictor.serving.batcher import Batch, Batcher, TokenBudget
 from predictor.serving.call import Ids
 from tests.fakes.engine import FakeEngine, GatedEngine
@@ -233,3 +233,70 @@ def test_batches_and_keyed_rows_are_told() -> None:
     assert rows == {b"a": [2, 3]}
     assert [batch.lengths for batch in batches] == [[2, 3]]
     assert len(batches[0].waited) == 2
+
+
+async def in_background(batcher: Batcher, texts: Sequence[Ids]) -> None:
+    with batcher.call(len(texts), background=True) as call:
+        batcher.submit(call, [(place, ids, None) for place, ids in enumerate(texts)])
+        await call.rows()
+
+
+def test_live_texts_go_before_background_texts_that_came_first() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine)
+
+    async def script() -> None:
+        job = asyncio.create_task(in_background(batcher, [[2] * 16] * 40))
+        await until(lambda: batcher._batches_out == 2)  # one runs, and one is prepared
+        calls = [asyncio.create_task(ask(batcher, [[1]])) for _ in range(3)]
+        await until(lambda: batcher.open_calls == 4)
+        engine.open()
+        await asyncio.gather(job, *calls)
+        assert engine.batches[2].count([1]) == 3
+
+    played(batcher, script)
+
+
+def test_background_texts_do_not_starve_while_live_ones_never_end() -> None:
+    engine = FakeEngine()
+    batcher = batcher_of(engine)
+
+    async def script() -> None:
+        async def live() -> None:
+            while not job.done():
+                await ask(batcher, [[1]] * 8)
+
+        job = asyncio.create_task(in_background(batcher, [[2] * 16] * 8))
+        await asyncio.gather(live(), live(), live())
+        lengths = [len(batch[0]) for batch in engine.batches]
+        assert lengths.count(16) == 2  # four of 16 tokens fill a batch
+        assert lengths.index(1) < lengths.index(16) or lengths.index(16) < 2
+        assert len(lengths) < 200
+
+    played(batcher, script)
+
+
+def test_background_texts_leave_the_room_in_the_queue_to_live_ones() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine, budget=TokenBudget(queue=100, batch=64, texts=4, padding=64))
+
+    async def script() -> None:
+        async def behind() -> None:
+            with batcher.call(1000, background=True) as call:
+                batcher.submit(call, [(place, [1] * 10, None) for place in range(1000)])
+                await call.rows()
+
+        job = asyncio.create_task(behind())
+        await until(lambda: batcher.waiting_tokens > 9000)
+        calls = [asyncio.create_task(ask(batcher, [[2] * 50])) for _ in range(2)]
+        while batcher.open_calls < 3:
+            await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="the queue is full"):
+            await ask(batcher, [[3] * 10])
+        engine.open()
+        assert await asyncio.gather(*calls) == [[[50.0, 100.0]]] * 2
+        assert not job.done()
+        job.cancel()
+        await asyncio.wait([job])
+
+    played(batcher, script)

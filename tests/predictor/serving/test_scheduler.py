@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from predictor.errors import EmptyTexts, InternalError, Overloaded, TooLarge, TooLate
-from predictor.serving.cache import AnswerCache
+from predictor.serving.cache.memory import AnswerCache
 from predictor.serving.metrics import Metrics
 from predictor.serving.scheduler import Limits, Scheduler
 
@@ -192,7 +192,7 @@ def test_all_empty_texts_are_named_at_once_and_nobody_else_hears_of_them() -> No
             assert caught.value.places == [1, 2]
         with pytest.raises(EmptyTexts, match="text 0 and 1999 more are empty") as caught:
             await live.probabilities([""] * 2000)
-        assert caught.value.places == list(range(500))
+        assert caught.value.places == list(range(2000))
         for _ in range(2):
             classifier.gate.put(None)
         np.testing.assert_array_equal(await other, answers(["a", "b"]))
@@ -301,7 +301,7 @@ def test_large_requests_in_preparation_are_bounded_and_make_room_again() -> None
 
 
 def test_the_cache_is_bounded_in_bytes_whatever_a_row_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("predictor.serving.cache.MOST_BYTES", 100_000)
+    monkeypatch.setattr("predictor.serving.cache.memory.MOST_BYTES", 100_000)
     kept = {}
     for labels in (4, 2000):
         cache = AnswerCache("00" * 32, 10)

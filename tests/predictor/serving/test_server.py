@@ -12,6 +12,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from predictor.errors import InputError
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
+from predictor.model.conformal import label_sets
 from predictor.serving.scheduler import Limits
 from predictor.serving.server import serve
 from tests.predictor.conftest import Server, serving
@@ -22,6 +23,7 @@ from tests.predictor.serving.asking import (
     answers_v1,
     answers_v2,
     answers_v2_binary,
+    ask_grpc,
     many,
     tensor_of,
 )
@@ -71,6 +73,7 @@ def test_metadata_says_the_true_inputs_and_outputs(server: Server) -> None:
         ("probabilities", "FP32", [-1, 3]),
         ("top_labels", "BYTES", [-1, -1]),
         ("top_confidences", "FP32", [-1, -1]),
+        ("set", "BYTES", [-1, -1]),
     ]
 
 
@@ -88,11 +91,6 @@ def test_a_version_by_number_is_a_404_without_a_traceback(server: Server, path: 
     assert got.status_code == 404
     assert got.json() == {"error": f"GET /v2/models/toy/{path} is not served: /docs lists what is"}
     assert "Traceback" not in server.log.read_text()
-
-
-def test_explaining_is_not_served(server: Server) -> None:
-    got = httpx.post(f"{server.http}/v1/models/toy:explain", json={"instances": ["x"]})
-    assert got.status_code == 404 and "nothing is served at /v1/models/toy:explain" in got.json()["error"]
 
 
 def test_an_unknown_model_is_a_404(server: Server) -> None:
@@ -150,3 +148,45 @@ def test_an_expired_deadline_is_a_504(server: Server) -> None:
     body = {"instances": many(1000), "parameters": {"timeout": 1}}
     got = httpx.post(f"{server.http}/v1/models/toy:predict", json=body)
     assert got.status_code == 504 and "no answer within" in got.json()["error"]
+
+
+def _sets(server: Server, coverage: float) -> dict[str, list[list[str]]]:
+    """Ask for the sets of all texts over every protocol."""
+    v1 = {"instances": TEXTS, "parameters": {"coverage": coverage}}
+    body = httpx.post(f"{server.http}/v1/models/toy:predict", json=v1).raise_for_status().json()
+    found = {"v1": [row["set"] for row in body["predictions"]]}
+    v2 = {"inputs": [tensor_of(TEXTS)], "parameters": {"coverage": coverage}}
+    body = httpx.post(f"{server.http}/v2/models/toy/infer", json=v2).raise_for_status().json()
+    (tensor,) = (output for output in body["outputs"] if output["name"] == "set")
+    rows = np.reshape(tensor["data"], tensor["shape"]).tolist()
+    found["v2"] = [[label for label in row if label] for row in rows]
+    contents = pb.InferTensorContents(bytes_contents=[text.encode() for text in TEXTS])
+    asked = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(TEXTS)], contents=contents)
+    request = pb.ModelInferRequest(model_name="toy", inputs=[asked])
+    request.parameters["coverage"].string_param = str(coverage)
+    (output,) = (output for output in ask_grpc(server, request).outputs if output.name == "set")
+    labels = [label.decode() for label in output.contents.bytes_contents]
+    found["grpc"] = [[label for label in row if label] for row in np.reshape(labels, list(output.shape)).tolist()]
+    return found
+
+
+def test_sets_are_those_of_the_bundles_thresholds_over_every_protocol(server: Server, bundle: Path) -> None:
+    ours = Classifier(bundle)
+    assert ours.conformal is not None
+    for level in ours.conformal.levels:
+        sets = label_sets(ours.probabilities(TEXTS), level.threshold)
+        named = [[ours.labels[place] for place in inside] for inside in sets]
+        assert _sets(server, level.coverage) == {"v1": named, "v2": named, "grpc": named}
+
+
+def test_a_coverage_that_there_is_not_is_refused_and_nothing_else_changes(
+    server: Server, cascade_server: Server
+) -> None:
+    request = {"instances": ["goal"], "parameters": {"coverage": 0.42}}
+    got = httpx.post(f"{server.http}/v1/models/toy:predict", json=request)
+    assert (got.status_code, got.json()["error"]) == (400, "there is no coverage 0.42: ask for 0.9, 0.95")
+    # The pair has no thresholds, as in a bundle that is older than label sets.
+    got = httpx.post(f"{cascade_server.http}/v1/models/toy:predict", json=request)
+    assert got.status_code == 400 and "no thresholds for label sets: leave coverage out" in got.json()["error"]
+    got = httpx.post(f"{cascade_server.http}/v1/models/toy:predict", json={"instances": ["goal"]})
+    assert set(got.json()["predictions"][0]) == {"label", "confidence"}

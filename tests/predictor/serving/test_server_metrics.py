@@ -43,7 +43,10 @@ def test_the_metrics_are_sound_openmetrics(server: Server) -> None:
     ours = {name for name in families if name.startswith("text_classifier_")}
     wanted = {"requests", "predictions", "latency_seconds", "stage_seconds", "batch_texts", "batch_tokens", "model"}
     wanted |= {"padding_tokens", "queue_texts", "queue_tokens", "confidence_ratio", "text_tokens", "cache_lookups"}
-    wanted |= {"answers"}
+    wanted |= {"answers", "explanations", "explanation_seconds", "low_confidence", "feedback"}
+    wanted |= {"job_backlog_chunks", "job_backlog_texts", "jobs", "job_texts", "job_dead_letters"}
+    wanted |= {"job_damaged_results", "shared_cache_lookups"}
+    wanted |= {"log_records", "log_waiting_records", "log_oldest_seconds", "log_errors"}
     assert ours == {f"text_classifier_{name}" for name in wanted}
     for name in ours:
         for sample in families[name].samples:

@@ -1,66 +1,15 @@
+"""The way in: which routes are ours, what bodies and answers may take, and what a caller hears."""
+
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 
 from predictor.errors import BadRequest, Draining, InternalError, Overloaded, TooLate
 from predictor.serving.http.front_door import FrontDoor, Message
+from predictor.serving.http.routes import Routes
 from predictor.serving.memory import ByteBudget
-
-V1 = "/v1/models/m:predict"
-V2 = "/v2/models/m/infer"
-
-
-class FakeModel:
-    """Says what it was asked, or fails as told."""
-
-    name = "m"
-
-    def __init__(self) -> None:
-        self.error: Exception | None = None
-        self.deadlines: list[bytes | None] = []
-        self.cancelled = 0
-        self.counted: list[tuple[str, int]] = []
-        self.metrics = SimpleNamespace(request=lambda protocol, code, _: self.counted.append((protocol, code)))
-
-    async def answer_v1(self, body: bytes, deadline: bytes | None) -> bytes:
-        self.deadlines.append(deadline)
-        if self.error:
-            raise self.error
-        if body == b"forever":
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                raise
-        return json.dumps({"length": len(body)}).encode()
-
-    async def answer_v2(self, body: bytes, json_length: str | None, deadline: bytes | None) -> tuple[bytes, int | None]:
-        return (b"{}rest", 2) if json_length else (b"{}", None)
-
-
-async def kserve(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 418, "headers": []})
-    await send({"type": "http.response.body", "body": b"kserve's"})
-
-
-def doored(limit: int = 1000, answers: int = 10_000) -> tuple[FrontDoor, FakeModel]:
-    model: Any = FakeModel()
-    return FrontDoor(kserve, model, limit, ByteBudget(16 * limit), ByteBudget(answers)), model
-
-
-def asked(door: FrontDoor, *requests: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
-    async def ask() -> list[httpx.Response]:
-        transport: Any = httpx.ASGITransport(app=door)
-        async with httpx.AsyncClient(transport=transport, base_url="http://m") as client:
-            return [await client.request(method, path, **more) for method, path, more in requests]
-
-    responses = asyncio.run(ask())
-    assert door._requests.bytes == door._answers.bytes == 0
-    return responses
+from tests.predictor.serving.http.doors import V1, V2, FakeModel, asked, called, doored, scope_of, script_of
 
 
 async def chunks(size: int, count: int) -> Any:
@@ -131,34 +80,6 @@ def test_a_body_over_the_limit_is_a_413_whether_it_says_its_length_or_not() -> N
     assert model.counted == [("v1", 413)] * 2
 
 
-def script_of(*messages: Message) -> Callable[[], Awaitable[Message]]:
-    left = list(messages)
-
-    async def receive() -> Message:
-        if left:
-            return left.pop(0)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    return receive
-
-
-def scope_of(**headers: str) -> dict[str, Any]:
-    pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    return {"type": "http", "method": "POST", "path": V1, "headers": pairs}
-
-
-def called(door: FrontDoor, scope: dict[str, Any], *messages: Message) -> list[Message]:
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    asyncio.run(asyncio.wait_for(door(scope, script_of(*messages), send), 10))
-    assert door._requests.bytes == door._answers.bytes == 0
-    return sent
-
-
 def test_a_caller_that_waits_for_leave_to_send_too_much_gets_none() -> None:
     door, _ = doored(limit=1000)
     start, _ = called(door, scope_of(content_length="5000", expect="100-continue"))
@@ -220,8 +141,8 @@ def test_websockets_and_lifespan_are_kserves() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    model: Any = SimpleNamespace(name="m")
-    called(FrontDoor(app, model, 10, ByteBudget(160), ByteBudget(160)), {"type": "lifespan"})
+    model: Any = FakeModel()
+    called(FrontDoor(app, Routes(model, {}), 10, ByteBudget(160), ByteBudget(160)), {"type": "lifespan"})
     assert seen == ["lifespan"]
 
 
@@ -255,7 +176,7 @@ def test_answers_are_held_up_to_a_bound_until_they_are_read() -> None:
 def test_a_long_answer_is_written_in_pieces() -> None:
     door, model = doored(answers=10**6)
 
-    async def long(body: bytes, deadline: bytes | None) -> bytes:
+    async def long(body: bytes, deadline: bytes | None, request_id: str) -> bytes:
         return b"0123456789" * 20_000
 
     model.answer_v1 = long  # type: ignore[method-assign]
@@ -268,7 +189,7 @@ def test_others_get_their_turn_between_the_pieces_of_a_long_answer() -> None:
     door, model = doored(answers=10**6)
     seen: list[str] = []
 
-    async def long(body: bytes, deadline: bytes | None) -> bytes:
+    async def long(body: bytes, deadline: bytes | None, request_id: str) -> bytes:
         asyncio.get_running_loop().call_soon(other)
         return b"x" * 300_000
 
@@ -287,3 +208,23 @@ def test_others_get_their_turn_between_the_pieces_of_a_long_answer() -> None:
     asyncio.run(whole())
     pieces = "".join(name[0] for name in seen).strip("o")
     assert pieces.count("p") == 6 and "ppp" not in pieces
+
+
+def test_a_request_without_an_id_gets_one_that_its_answer_and_its_record_share() -> None:
+    door, model = doored()
+    given, event, none, empty, long, refused, labels = asked(
+        door,
+        ("POST", V1, {"content": b"x", "headers": {"x-request-id": "r-1", "ce-id": "e-1"}}),
+        ("POST", V2, {"content": b"{}", "headers": {"ce-id": "e-1"}}),
+        ("POST", V2, {"content": b"{}"}),
+        ("POST", V1, {"content": b"x", "headers": {"x-request-id": ""}}),
+        ("POST", V1, {"content": b"x", "headers": {"x-request-id": "y" * 2000}}),
+        ("GET", V1, {}),
+        ("POST", "/v1/models/m:feedback", {"content": b"{}"}),
+    )
+    assert [given.headers["x-request-id"], event.headers["x-request-id"]] == model.ids[:2] == ["r-1", "e-1"]
+    new = [none.headers["x-request-id"], empty.headers["x-request-id"]]
+    assert new == model.ids[2:4] and new[0] != new[1] and all(len(name) == 32 for name in new)
+    assert model.ids[4] == "y" * 1024 and long.headers["x-request-id"] == "y" * 2000
+    assert refused.status_code == 405 and len(refused.headers["x-request-id"]) == 32
+    assert labels.json() == {"accepted": 1}

@@ -11,8 +11,9 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import Refusal, TooLarge
+from predictor.records import ID_CHARACTERS
 from predictor.serving.wire.bounds import SMALL, check_json
-from predictor.serving.wire.requests import ID_CHARACTERS, InferenceRequest, read_grpc, read_v1, read_v2
+from predictor.serving.wire.requests import InferenceRequest, read_grpc, read_v1, read_v2
 from predictor.serving.wire.tensors import RANK
 from tests.fakes.engine import GatedEngine
 from tests.predictor.serving.batching import batcher_of
@@ -212,4 +213,5 @@ def test_an_answer_has_as_many_values_as_are_asked_for() -> None:
     assert InferenceRequest(texts).values(4) == 20
     assert InferenceRequest(texts, top_k=3).values(4) == InferenceRequest(texts, top_k=3).values(3) == 80
     assert InferenceRequest(texts, top_k=9).values(4) == 100
+    assert InferenceRequest(texts, coverage=0.9).values(4) == 60
     assert InferenceRequest(texts, outputs=("probabilities", "top_labels")).values(1000) == 20_000

@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import BadRequest
+from predictor.model.conformal import Conformal, Level
 from predictor.serving.wire.requests import OUTPUTS, InferenceRequest, read_deadline, read_grpc, read_v1, read_v2
-from predictor.serving.wire.responses import grpc_answer, v1_answer, v2_answer
+from predictor.serving.wire.responses import Model, grpc_answer, v1_answer, v2_answer
 
 MOST = 1000
 LABELS = ["Business", "Sports", "World"]
 ROWS = np.array([[0.2, 0.7, 0.1], [1 / 3, 1 / 3, 1 / 3]], dtype=np.float32)
+LEVEL = Level(coverage=0.9, threshold=float(ROWS[0, 0]), low=0.8, high=1.0)
+MODEL = Model("m", "v", LABELS, Conformal(rows=9, levels=[LEVEL]))
+SETS = [["Sports", "Business"], ["Business", "Sports", "World"]]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -127,13 +131,13 @@ def test_every_protocol_reads_the_same_question(texts: list[str], top_k: int) ->
 
 
 def test_every_protocol_says_the_same_numbers_bit_for_bit() -> None:
-    question = InferenceRequest(["a", "b"], "id", 2, None, OUTPUTS)
-    v1 = json.loads(v1_answer(question, LABELS, ROWS, "v"))
-    body, length = v2_answer(question, LABELS, ROWS, "m", "v")
+    question = InferenceRequest(["a", "b"], "id", 2, None, OUTPUTS, coverage=0.9)
+    v1 = json.loads(v1_answer(question, MODEL, ROWS))
+    body, length = v2_answer(question, MODEL, ROWS)
     assert length is None
     v2 = {tensor["name"]: tensor for tensor in json.loads(body)["outputs"]}
     binary, length = v2_answer(
-        InferenceRequest(["a", "b"], "id", 2, None, OUTPUTS, frozenset(OUTPUTS)), LABELS, ROWS, "m", "v"
+        InferenceRequest(["a", "b"], "id", 2, None, OUTPUTS, frozenset(OUTPUTS), 0.9), MODEL, ROWS
     )
     assert length is not None
     raw = binary[length:]
@@ -142,13 +146,13 @@ def test_every_protocol_says_the_same_numbers_bit_for_bit() -> None:
         size = tensor["parameters"]["binary_data_size"]
         parts[tensor["name"]], raw = raw[:size], raw[size:]
     assert raw == b""
-    grpc = {tensor.name: tensor for tensor in grpc_answer(question, LABELS, ROWS, "m", "v").outputs}
+    grpc = {tensor.name: tensor for tensor in grpc_answer(question, MODEL, ROWS).outputs}
 
     assert v2["probabilities"]["data"] == ROWS.ravel().tolist()
     assert v2["probabilities"]["shape"] == [2, 3] == list(grpc["probabilities"].shape)
     for name in ("confidence", "probabilities", "top_confidences"):
         assert np.frombuffer(parts[name], "<f4").tolist() == v2[name]["data"] == list(grpc[name].contents.fp32_contents)
-    for name in ("label", "top_labels"):
+    for name in ("label", "top_labels", "set"):
         strings = [text.encode() for text in v2[name]["data"]]
         assert list(grpc[name].contents.bytes_contents) == strings
         assert parts[name] == b"".join(struct.pack("<I", len(text)) + text for text in strings)
@@ -157,10 +161,12 @@ def test_every_protocol_says_the_same_numbers_bit_for_bit() -> None:
     assert [best["label"] for row in v1["predictions"] for best in row["top_k"]] == v2["top_labels"]["data"]
     assert v2["top_labels"]["data"] == ["Sports", "Business", "Business", "Sports"]
     assert [best["confidence"] for row in v1["predictions"] for best in row["top_k"]] == v2["top_confidences"]["data"]
+    assert [row["set"] for row in v1["predictions"]] == SETS
+    assert v2["set"]["shape"] == [2, 3] and v2["set"]["data"] == [*SETS[0], "", *SETS[1]]
 
 
 def test_more_than_all_classes_is_all_classes() -> None:
-    body, _ = v2_answer(InferenceRequest(["a", "b"], "", 9, None, ("top_labels",)), LABELS, ROWS, "m", "v")
+    body, _ = v2_answer(InferenceRequest(["a", "b"], "", 9, None, ("top_labels",)), MODEL, ROWS)
     assert json.loads(body)["outputs"][0]["shape"] == [2, 3]
 
 
@@ -179,3 +185,24 @@ def test_a_gateways_deadline_is_in_milliseconds() -> None:
     for header in (b"0", b"soon", b"-1", b"9" * 11, b""):
         with pytest.raises(BadRequest, match="send milliseconds"):
             read_deadline(header)
+
+
+@pytest.mark.parametrize("given", [0, 1, True, "0.9", 1.5, -0.1, [0.9]])
+def test_a_coverage_that_is_no_share_is_refused(given: Any) -> None:
+    body = {"instances": ["a"], "parameters": {"coverage": given}}
+    with pytest.raises(BadRequest, match=r"parameter coverage is .*: send a share such as 0\.9"):
+        read_v1(json.dumps(body).encode(), MOST)
+
+
+def test_a_coverage_is_a_string_over_grpc_and_sets_need_one() -> None:
+    tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
+    tensor.contents.bytes_contents.append(b"a")
+    request = pb.ModelInferRequest(model_name="toy", inputs=[tensor])
+    request.outputs.add(name="set")
+    with pytest.raises(BadRequest, match="output 'set' is asked for without the parameter coverage"):
+        read_grpc(request.SerializeToString(), "toy", MOST)
+    request.parameters["coverage"].string_param = "0.95"
+    assert read_grpc(request.SerializeToString(), "toy", MOST).coverage == 0.95
+    request.parameters["coverage"].string_param = "most"
+    with pytest.raises(BadRequest, match="parameter coverage is 'most'"):
+        read_grpc(request.SerializeToString(), "toy", MOST)

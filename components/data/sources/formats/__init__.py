@@ -1,0 +1,1 @@
+"""Formats of tables: delimited text, JSON lines and Parquet, read in chunks."""

@@ -1,0 +1,1 @@
+"""Labelling: which rows to ask people about, what they answered, and which label a row gets."""

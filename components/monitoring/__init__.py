@@ -1,0 +1,1 @@
+"""Watching a model in service: what its prediction log says, and what follows from it."""

@@ -1,0 +1,16 @@
+"""Names of the gauges that the watching steps publish, and what each says; rules and dashboards read them."""
+
+MODEL, PART, SOURCE = "model_name", "part", "source"
+"""Labels: all gauges of the drift step have the model's name."""
+FEEDBACK, ESTIMATE = "feedback", "estimate"
+"""Values of `SOURCE`."""
+
+DRIFT = "text_classifier_drift_ratio"
+DRIFT_PART = "text_classifier_drift_part_ratio"
+ACCURACY = "text_classifier_accuracy_ratio"
+ACCURACY_LOW = "text_classifier_accuracy_low_ratio"
+ACCURACY_HIGH = "text_classifier_accuracy_high_ratio"
+BASELINE = "text_classifier_baseline_accuracy_ratio"
+FEEDBACK_ROWS = "text_classifier_feedback_rows"
+WINDOW_ROWS = "text_classifier_window_rows"
+MONITOR_TIME = "text_classifier_monitor_time_seconds"

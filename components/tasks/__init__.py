@@ -1,0 +1,1 @@
+"""Tasks: what a classifier is for, each a small settings file."""

@@ -1,0 +1,1 @@
+"""The loop as a demo: traffic shifts, an alert fires, the model is trained again and served, the alert resolves."""

@@ -1,0 +1,1 @@
+"""What jobs and the shared cache have in common: connections to Redis, and their metrics."""

@@ -1,0 +1,1 @@
+"""What the data stage costs and finds: cleaning, near-copies, preparing, label errors, labelling."""

@@ -1,0 +1,147 @@
+"""What the prediction log costs: the same server with and without it, in turns, on the same texts.
+
+    make bench-log                                        # a bundle and texts of the sample
+    make bench-log DATA=path/to/folder BUNDLE=path/to/bundle ROUNDS=8 SECONDS=10
+
+Both servers run all the time, and one of them is asked at a time, in an order that turns with every round, so that a
+machine that gets slower or busier counts for both. The log goes to a local folder and is flushed every two seconds,
+five times as often as by default. Every request is logged, with its text, and our server keeps no answers. The
+processor time of a request says what the log costs where others use the machine, too.
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from predictor.serving.metrics import Metrics
+from predictor.serving.prediction_log.log import LogSettings, PredictionLog, new_id
+from predictor.serving.prediction_log.parts import Source
+from predictor.serving.prediction_log.redaction import Redaction
+from tests.benchmarks.serve import bundle_at, ours, texts_of
+from tests.benchmarks.serving.load import Load
+from tests.benchmarks.serving.rounds import SCRATCH, Send, client, served
+from tests.benchmarks.serving.servers import OURS, Place, Running, Setting
+from tests.benchmarks.table import Row, publish, row
+
+CLIENTS = 32
+MOST_COST = 0.02
+"""Share of the throughput that the log may cost."""
+DRAWS = 2000
+RECORDS = 5000
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One server's turn."""
+
+    rate: float
+    """Requests a second."""
+    p99: float
+    """Seconds."""
+    cpu: float
+    """Seconds of the server's processor time for a request."""
+    errors: int
+
+
+THROUGHPUT = "throughput with 32 clients"
+_FIGURES: list[tuple[str, str, Callable[[Turn], float]]] = [
+    (THROUGHPUT, "requests/s", lambda turn: turn.rate),
+    ("processor time of a request", "ms", lambda turn: 1e3 * turn.cpu),
+    ("p99 with 32 clients", "ms", lambda turn: 1e3 * turn.p99),
+]
+
+
+def main() -> None:
+    """Measure and publish."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", default="sample", help="as for pigeonhole run; its test rows are asked")
+    parser.add_argument("--bundle", default="", help="a bundle; empty: one is trained on the sample")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
+    asked = parser.parse_args()
+    texts, bundle = texts_of(asked.data).all, bundle_at(asked.bundle)
+    folder = (SCRATCH / "log").absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    command = _logging(OURS.command, folder)
+    logging = replace(OURS, name="with a log", command=command)
+    with client() as send, served(ours(bundle)) as without, served(ours(bundle, logging)) as with_log:
+        for running in (without, with_log):
+            _turn(send, running, texts, asked.seconds)
+        pairs = []
+        for number in range(asked.rounds):
+            order = (without, with_log) if number % 2 else (with_log, without)
+            turns = {running.port: _turn(send, running, texts, asked.seconds) for running in order}
+            pairs.append((turns[without.port], turns[with_log.port]))
+            print(f"round {number + 1}: {pairs[-1][0].rate:.1f} and {pairs[-1][1].rate:.1f} requests/s", flush=True)
+    publish("log", [*_rows(pairs), _record(texts, float(np.median([turn.cpu for turn, _ in pairs])))])
+    print(f"{sum(file.stat().st_size for file in folder.rglob('*.gz')):,} bytes of log in {folder}")
+
+
+def _logging(command: Callable[[Place, Setting], list[str]], folder: Path) -> Callable[[Place, Setting], list[str]]:
+    return lambda place, setting: [*command(place, setting), "--log-url", str(folder), "--log-interval", "2"]
+
+
+def _turn(send: Send, running: Running, texts: list[str], seconds: float) -> Turn:
+    process = psutil.Process(running.pid)
+    requests = running.requests([[text] for text in texts])
+    before = sum(process.cpu_times()[:2])
+    got = send(Load(running.host, running.port, requests, CLIENTS, seconds))
+    spent = sum(process.cpu_times()[:2]) - before
+    return Turn(got.rate, got.quantile(0.99), spent / max(1, len(got.latencies)), sum(got.errors.values()))
+
+
+def _rows(pairs: list[tuple[Turn, Turn]]) -> list[Row]:
+    without, with_log = zip(*pairs, strict=True)
+    rows = []
+    for what, unit, read in _FIGURES:
+        ours_, others = (np.array([read(turn) for turn in turns]) for turns in (with_log, without))
+        costs = 1 - ours_ / others if what is THROUGHPUT else ours_ / others - 1
+        low, high = _interval(costs)
+        rows.append(
+            row(what, unit, float(np.median(ours_)), float(np.median(others)), "without a log",
+                value=float(np.median(costs)), goal=MOST_COST if what is THROUGHPUT else None, at_most=True)
+        )  # fmt: skip
+        rows.append(row(f"{what}: the cost lies between", "", low))
+        rows.append(row(f"{what}: and", "", high))
+    failed = sum(turn.errors for pair in pairs for turn in pair)
+    return [*rows, row("failed requests", "", failed, goal=0, at_most=True)]
+
+
+def _record(texts: list[str], request: float) -> Row:
+    """Measure the processor time of a record by itself, in this process, against that of a request without a log."""
+    labels, folder = ["one", "two", "three", "four"], SCRATCH / "records"
+    rows = np.array([[0.7, 0.1, 0.1, 0.1]], dtype=np.float32)
+    source = Source("r", "ab" * 32, labels, Redaction.NONE)
+    logged = PredictionLog(LogSettings(str(folder)), "m", source, Metrics("m", "r", labels, [8], CollectorRegistry()))
+    started = time.process_time()
+    for text in (chosen := (texts * (RECORDS // len(texts) + 1))[:RECORDS]):
+        trace = logged.trace(new_id(), 1)
+        assert trace is not None
+        trace.cleaned[0] = text
+        logged.answered(logged.entry(new_id(), [text], rows, trace))
+    logged.start()
+    logged.close()
+    spent = (time.process_time() - started) / len(chosen)
+    return row(
+        "processor time of a record by itself", "ms", 1e3 * spent, 1e3 * request, "a request without a log",
+        value=spent / request, goal=MOST_COST, at_most=True,
+    )  # fmt: skip
+
+
+def _interval(costs: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95% interval of the median of paired costs: percentile bootstrap over the rounds."""
+    draws = np.random.default_rng(0).choice(costs, (DRAWS, len(costs)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
