@@ -3,18 +3,21 @@
     make bench-log                                        # a bundle and texts of the sample
     make bench-log DATA=path/to/folder BUNDLE=path/to/bundle ROUNDS=8 SECONDS=10
 
-Both servers run all the time, and one of them is asked at a time, in an order that turns with every round, so that a
-machine that gets slower or busier counts for both. The log goes to a local folder and is flushed every two seconds,
+All servers run all the time, and one of them is asked at a time, in an order that turns with every round, so that a
+machine that gets slower or busier counts for all. The log goes to a local folder and is flushed every two seconds,
 five times as often as by default. Every request is logged, with its text, and our server keeps no answers. The
-processor time of a request says what the log costs where others use the machine, too.
+processor time of a request says what the log costs where others use the machine, too. A third server logs to object
+storage that takes connections and says nothing, from its first turn to its last.
 """
 
 import argparse
+import os
 import shutil
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -28,7 +31,7 @@ from predictor.serving.prediction_log.redaction import Redaction
 from tests.benchmarks.serve import bundle_at, ours, texts_of
 from tests.benchmarks.serving.load import Load
 from tests.benchmarks.serving.rounds import SCRATCH, Send, client, served
-from tests.benchmarks.serving.servers import OURS, Place, Running, Setting
+from tests.benchmarks.serving.servers import OURS, Running, Server
 from tests.benchmarks.table import Row, publish, row
 
 CLIENTS = 32
@@ -70,23 +73,43 @@ def main() -> None:
     texts, bundle = texts_of(asked.data).all, bundle_at(asked.bundle)
     folder = (SCRATCH / "log").absolute()
     shutil.rmtree(folder, ignore_errors=True)
-    command = _logging(OURS.command, folder)
-    logging = replace(OURS, name="with a log", command=command)
-    with client() as send, served(ours(bundle)) as without, served(ours(bundle, logging)) as with_log:
-        for running in (without, with_log):
+    logging, hanging = _logging("with a log", str(folder)), _logging("with a log that hangs", "s3://bucket/log")
+    with (
+        client() as send,
+        served(ours(bundle)) as without,
+        served(ours(bundle, logging)) as with_log,
+        _silent_storage(),
+        served(ours(bundle, hanging)) as hung,
+    ):
+        all_of_them = (without, with_log, hung)
+        for running in all_of_them:
             _turn(send, running, texts, asked.seconds)
-        pairs = []
+        rounds = []
         for number in range(asked.rounds):
-            order = (without, with_log) if number % 2 else (with_log, without)
+            order = all_of_them if number % 2 else reversed(all_of_them)
             turns = {running.port: _turn(send, running, texts, asked.seconds) for running in order}
-            pairs.append((turns[without.port], turns[with_log.port]))
-            print(f"round {number + 1}: {pairs[-1][0].rate:.1f} and {pairs[-1][1].rate:.1f} requests/s", flush=True)
-    publish("log", [*_rows(pairs), _record(texts, float(np.median([turn.cpu for turn, _ in pairs])))])
+            rounds.append(tuple(turns[running.port] for running in all_of_them))
+            rates = ", ".join(f"{turn.rate:.1f}" for turn in rounds[-1])
+            print(f"round {number + 1}: {rates} requests/s", flush=True)
+    quiet, logged, stuck = zip(*rounds, strict=True)
+    record = _record(texts, float(np.median([turn.cpu for turn in quiet])))
+    publish("log", [*_rows("a log", quiet, logged), record, *_rows("a log that hangs", quiet, stuck)])
     print(f"{sum(file.stat().st_size for file in folder.rglob('*.gz')):,} bytes of log in {folder}")
 
 
-def _logging(command: Callable[[Place, Setting], list[str]], folder: Path) -> Callable[[Place, Setting], list[str]]:
-    return lambda place, setting: [*command(place, setting), "--log-url", str(folder), "--log-interval", "2"]
+def _logging(name: str, url: str) -> Server:
+    """Return our server with a log."""
+    options = ["--log-url", url, "--log-interval", "2"]
+    return replace(OURS, name=name, command=lambda place, setting: [*OURS.command(place, setting), *options])
+
+
+@contextmanager
+def _silent_storage() -> Iterator[None]:
+    """Let servers that are started here find object storage that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+        os.environ.update(dict.fromkeys(names, "none"), AWS_ENDPOINT_URL=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        yield
 
 
 def _turn(send: Send, running: Running, texts: list[str], seconds: float) -> Turn:
@@ -98,21 +121,21 @@ def _turn(send: Send, running: Running, texts: list[str], seconds: float) -> Tur
     return Turn(got.rate, got.quantile(0.99), spent / max(1, len(got.latencies)), sum(got.errors.values()))
 
 
-def _rows(pairs: list[tuple[Turn, Turn]]) -> list[Row]:
-    without, with_log = zip(*pairs, strict=True)
+def _rows(with_what: str, without: tuple[Turn, ...], turns: tuple[Turn, ...]) -> list[Row]:
     rows = []
     for what, unit, read in _FIGURES:
-        ours_, others = (np.array([read(turn) for turn in turns]) for turns in (with_log, without))
+        ours_, others = (np.array([read(turn) for turn in some]) for some in (turns, without))
         costs = 1 - ours_ / others if what is THROUGHPUT else ours_ / others - 1
         low, high = _interval(costs)
+        goal = MOST_COST if what is THROUGHPUT else None
         rows.append(
-            row(what, unit, float(np.median(ours_)), float(np.median(others)), "without a log",
-                value=float(np.median(costs)), goal=MOST_COST if what is THROUGHPUT else None, at_most=True)
+            row(f"with {with_what}: {what}", unit, float(np.median(ours_)), float(np.median(others)), "without a log",
+                value=float(np.median(costs)), goal=goal, at_most=True)
         )  # fmt: skip
-        rows.append(row(f"{what}: the cost lies between", "", low))
-        rows.append(row(f"{what}: and", "", high))
-    failed = sum(turn.errors for pair in pairs for turn in pair)
-    return [*rows, row("failed requests", "", failed, goal=0, at_most=True)]
+        rows.append(row(f"with {with_what}: {what}: the cost lies between", "", low))
+        rows.append(row(f"with {with_what}: {what}: and", "", high))
+    failed = sum(turn.errors for turn in (*without, *turns))
+    return [*rows, row(f"with {with_what}: failed requests", "", failed, goal=0, at_most=True)]
 
 
 def _record(texts: list[str], request: float) -> Row:
