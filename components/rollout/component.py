@@ -61,7 +61,8 @@ def judge_rollout(
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run; only its own rollout is judged.
         namespace: where the service is; empty for the step's own.
         selector: PromQL label matchers of the service's metrics; empty for its namespace and model_name.
-        golden: texts that both versions classify before the canary gets any traffic.
+        golden: texts that both versions classify before the canary gets any traffic. If the predictors want a bearer
+            token, it comes from the Secret pigeonhole-tokens beside the service.
         mlflow_tracking_uri: the MLflow server; empty for the one of the step's environment.
 
     Returns:
@@ -74,7 +75,7 @@ def judge_rollout(
     from components.platform.tracking import tracked_step
     from components.registry.promotion import conclude_rollout
     from components.rollout.controller import RolloutRef, run_to_end
-    from components.rollout.golden import Golden
+    from components.rollout.golden import Golden, predictors_token
     from components.rollout.judging.evidence import Prometheus, selector_of
     from components.rollout.observer import Evidence
     from components.rollout.state import Phase
@@ -83,8 +84,9 @@ def judge_rollout(
     with one_sentence(), tracked_step("rollout", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         cluster = connect(namespace)
         metrics = Prometheus(prometheus, selector or selector_of(cluster.namespace, service))
-        evidence = Evidence(metrics, Golden(golden) if golden else None)
-        end = run_to_end(cluster, service, evidence, ref=RolloutRef(pipeline_run, version))
+        with predictors_token(cluster) as token_file:
+            evidence = Evidence(metrics, Golden(golden, token_file=token_file) if golden else None)
+            end = run_to_end(cluster, service, evidence, ref=RolloutRef(pipeline_run, version))
         where = f"{cluster.namespace}/{service}"
         conclude_rollout(step.client, where, end.canary.name, str(end.phase), end.since, end.reasons)
         step.headline(tags={"rollout": str(end.phase), "rollout_reasons": "; ".join(end.reasons)})

@@ -1,17 +1,26 @@
 """Golden texts: the same questions to both versions, before anybody else's go to the canary."""
 
-from collections.abc import Sequence
+import base64
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.rollout.inference_service import Service
+from kubernetes.client import CoreV1Api
+from kubernetes.client.exceptions import ApiException
+
+from components.platform.kubernetes import REQUEST_SECONDS, Cluster
+from components.rollout.inference_service import Service, explained
 from components.rollout.state import Rollout
 from components.rollout.workloads import deployment_name
 from predictor.client import Answers, Server, ask
 from predictor.errors import InputError, Unavailable
 from predictor.model.text import clean
 
+SECRET, KEY = "pigeonhole-tokens", "tokens"
+"""Where `kustomize/components/tokens` has the tokens of the predictors."""
 _TAGS = "serving.kserve.io/enable-tag-routing"
 
 
@@ -27,6 +36,43 @@ class Golden:
     """Where the versions answer; empty for their addresses inside the cluster."""
     token_file: Path | None = None
     """A file with the bearer token that the predictors want."""
+
+
+@contextmanager
+def predictors_token(cluster: Cluster) -> Iterator[Path | None]:
+    """Give the tokens of the predictors as a file, for the time of the block.
+
+    None where there are none, or where this account may not read them, as those of clusters without tokens may not: the
+    predictors say so themselves if they want one.
+
+    Raises:
+        InputError: the Secret does not have them.
+        Unavailable: the API server does not answer.
+    """
+    content = _tokens(cluster)
+    if content is None:
+        yield None
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield Path(file.name)
+
+
+def _tokens(cluster: Cluster) -> bytes | None:
+    core = CoreV1Api(cluster.api.api_client)
+    with explained(cluster, f"secret {SECRET}", "secrets"):
+        try:
+            found = core.read_namespaced_secret(SECRET, cluster.namespace, _request_timeout=REQUEST_SECONDS)
+        except ApiException as error:
+            if error.status in (401, 403, 404):
+                return None
+            raise
+    if KEY not in (found.data or {}):
+        raise InputError(
+            f"secret {SECRET} in namespace {cluster.namespace} has no key {KEY}: make it as docs/rest.md shows"
+        )
+    return base64.b64decode(found.data[KEY])
 
 
 def check_asked(golden: Golden, service: Service) -> None:

@@ -1,18 +1,23 @@
 """Golden texts: both versions are asked at their own addresses; other labels, or no answer, object to the canary."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import CoreV1Api
+from kubernetes.client.exceptions import ApiException
 
-from components.rollout.golden import Golden, check_asked, objection
+from components.rollout.golden import SECRET, Golden, check_asked, objection, predictors_token
 from components.rollout.inference_service import Service
 from components.rollout.state import ModelVersion, Observation, Phase, Rollout, Settings
 from components.rollout.transitions import next_state
 from predictor.client import retry
-from predictor.errors import InputError
+from predictor.errors import InputError, Unavailable
+from tests.fakes.memory_cluster import memory_cluster
 from tests.fakes.predictor import Fake, serving
 
 _A, _B = (ModelVersion(letter * 12, f"s3://models/news/{letter * 12}") for letter in "ab")
@@ -129,3 +134,33 @@ def test_golden_texts_are_refused_where_a_canary_has_no_address() -> None:
 def test_golden_texts_that_cleaning_empties_are_refused_before_anything() -> None:
     with pytest.raises(InputError, match="golden text 2 is empty once it is cleaned"):
         check_asked(Golden(["text", "<br> \u200b"]), _service())
+
+
+def test_golden_texts_of_a_step_have_the_token_of_the_predictors_secret() -> None:
+    cluster = memory_cluster()
+    with predictors_token(cluster) as none:
+        assert none is None
+    core = CoreV1Api(cluster.api.api_client)
+    for data, seen in (({"tokens": "one\ntwo\n"}, "one\ntwo\n"), ({"tokens": ""}, "")):
+        body = {"metadata": {"name": SECRET}, "data": {k: b64encode(v.encode()).decode() for k, v in data.items()}}
+        core.create_namespaced_secret(cluster.namespace, body)
+        with predictors_token(cluster) as file:
+            assert file is not None and file.read_text() == seen
+        assert not file.exists()
+        core.delete_namespaced_secret(SECRET, cluster.namespace)
+
+    core.create_namespaced_secret(cluster.namespace, {"metadata": {"name": SECRET}, "data": {"token": "b25l"}})
+    with pytest.raises(InputError, match=r"secret pigeonhole-tokens in namespace team-a has no key tokens: "):
+        predictors_token(cluster).__enter__()
+
+
+@pytest.mark.parametrize(("status", "raised"), [(401, None), (403, None), (500, Unavailable)])
+def test_who_may_not_read_the_secret_asks_without_a_token(
+    monkeypatch: pytest.MonkeyPatch, status: int, raised: type[Exception] | None
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise ApiException(status, "no")
+
+    monkeypatch.setattr(CoreV1Api, "read_namespaced_secret", refused)
+    with pytest.raises(raised) if raised else nullcontext(), predictors_token(memory_cluster()) as file:
+        assert file is None
