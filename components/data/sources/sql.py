@@ -1,6 +1,7 @@
 """Rows of a query, from any database that SQLAlchemy has a dialect for."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def _chunks(url: Any, request: Request, where: str) -> Iterator[pd.DataFrame]:
 def _rows(engine: Any, query: str, where: str) -> Iterator[pd.DataFrame]:
     # What the driver is given, with no parameters, so that % and : in the query are no place for one
     options = {"stream_results": True, "max_row_buffer": _ROWS, "no_parameters": True}
-    with engine.connect() as connection:
-        result = connection.execution_options(**options).exec_driver_sql(query)
+    with (
+        engine.connect() as connection,
+        closing(connection.execution_options(**options).exec_driver_sql(query)) as result,
+    ):
         if not result.returns_rows:
             raise InputError(f"{where}: the query gives no rows: write a SELECT")
         names = list(result.keys())
