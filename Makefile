@@ -77,7 +77,7 @@ bench-bounds: $(STAMP) ## measure how hostile requests affect others: worst late
 bench-gate: $(STAMP) ## simulate the gate's decisions, and time a test: make bench-gate DATA=path/to/ag_news BUNDLE=out/ag/bundles/0123456789ab
 	@$(BIN)/python -m tests.benchmarks.gate $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))
 
-bench-data: $(STAMP) ## measure cleaning, near-copies, preparing and labelling: make bench-data DATA=path/to/ag_news
+bench-data: $(VENV)/.bench ## measure cleaning, near-copies, preparing and labelling: make bench-data DATA=path/to/ag_news
 	@$(BIN)/python -m tests.benchmarks.data $(and $(DATA),--data $(DATA)) $(and $(ONLY),--only $(ONLY))
 
 bench-drift: $(STAMP) ## measure how reliably drift is found, and false alarms: make bench-drift DATA=path/to/ag_news
