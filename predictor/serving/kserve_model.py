@@ -45,8 +45,10 @@ Result = TypeVar("Result")
 
 # Classified before the model is ready: the first call fills caches, which no caller should wait for.
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
-# An answer with more values, each a label or a number, is written in a thread, and so is what the log takes of it.
+# An answer with more values, each a label or a number, is written in a thread.
 _INLINE_VALUES = 4096
+# And so are the records of a request with more texts or characters: each takes ten microseconds, masked ones more.
+_INLINE_RECORDS, _INLINE_CHARS = 64, 32_768
 
 
 class TextClassifier(Model):  # type: ignore[misc]
@@ -269,6 +271,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         large = values > _INLINE_VALUES
         written = await self.run(large, write, request, rows)
         if self.log and trace:
+            large = len(request.texts) > _INLINE_RECORDS or sum(map(len, request.texts)) > _INLINE_CHARS
             self.log.answered(await self.run(large, self.log.entry, request.id, request.texts, rows, trace))
         return written
 

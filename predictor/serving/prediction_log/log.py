@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from predictor.errors import Busy
 from predictor.records import Feedback, folder_of, is_sampled, timestamp
 from predictor.serving.metrics import Metrics
-from predictor.serving.prediction_log.parts import Answered, Labelled, Source, Trace, top_and_shares, weight
+from predictor.serving.prediction_log.parts import Entry, Source, Trace, line_of, lines_of
 from predictor.serving.prediction_log.redaction import Redaction
 from predictor.serving.prediction_log.store import Store
 from predictor.serving.prediction_log.writer import MOST_IN_A_PART, Buffer, Writer
@@ -55,13 +55,13 @@ class PredictionLog:
     """
 
     def __init__(self, settings: LogSettings, model: str, source: Source, metrics: Metrics) -> None:
-        self._sample = settings.sample
+        self._sample, self._source = settings.sample, source
         self._metrics = metrics
         self._store = Store(settings.url)
         self._buffer = Buffer()
         self._writer = Writer(
-            self._buffer, self._store.put, partial(folder_of, self._store.root, model), source, settings.interval,
-            metrics.log_written, metrics.log_dropped, metrics.log_failed,
+            self._buffer, self._store.put, partial(folder_of, self._store.root, model), settings.interval,
+            metrics.log_written, metrics.log_failed,
         )  # fmt: skip
         metrics.watch_log(lambda: self._buffer.records, self._buffer.oldest_seconds)
 
@@ -73,7 +73,7 @@ class PredictionLog:
         """Return what notes how a request is answered, as `Trace.of` does; None where it is not to be logged."""
         return Trace.of(texts, numbers, sent) if is_sampled(request, self._sample) else None
 
-    def entry(self, request: str, texts: Sequence[str], rows: NDArray[np.float32], trace: Trace) -> Answered | None:
+    def entry(self, request: str, texts: Sequence[str], rows: NDArray[np.float32], trace: Trace) -> Entry | None:
         """Return what is to be logged of a request that was answered; any thread may call it.
 
         Args:
@@ -82,20 +82,19 @@ class PredictionLog:
             rows: their probabilities, of shape (texts, labels).
             trace: how each was answered.
         """
+        now = time.time()
         try:
-            top, shares = top_and_shares(rows)
-            size = weight(request, texts, trace, len(shares[0]) if shares else 0)
-            return Answered(request, time.time(), texts, top, shares, trace, size)
-        except Exception:  # the request is answered, whatever becomes of its record
+            return Entry("predictions", now, len(texts), lines_of(request, now, texts, rows, trace, self._source))
+        except Exception as error:  # the request is answered, whatever becomes of its record
             self._metrics.log_dropped(len(texts))
-            self._metrics.log_failed()
+            self._writer.complain(error)
             return None
 
-    def answered(self, entry: Answered | None) -> None:
+    def answered(self, entry: Entry | None) -> None:
         """Log a request that was answered, or count it as dropped where too much waits."""
         if entry is None:
             return
-        if self._has_room(entry.count, entry.size):
+        if self._has_room(entry):
             self._put(entry)
         else:
             self._metrics.log_dropped(entry.count)
@@ -107,20 +106,22 @@ class PredictionLog:
             Busy: too much waits to be stored. Feedback is sent once, so it is not dropped unsaid.
         """
         now = time.time()
-        size = sum(500 + record.id.__sizeof__() for record in records)
-        if not self._has_room(len(records), size):
-            raise Busy("the prediction log cannot be written now: send the feedback again later", _RETRY_AFTER)
         when = timestamp(now)
-        self._put(Labelled(now, [replace(record, time=when) for record in records], size))
+        lines = b"".join(line_of(replace(record, time=when)) for record in records)
+        entry = Entry("feedback", now, len(records), lines)
+        if not self._has_room(entry):
+            raise Busy("the prediction log cannot be written now: send the feedback again later", _RETRY_AFTER)
+        self._put(entry)
 
     def close(self) -> None:
         """Store what waits, for `END_SECONDS` at most."""
         self._writer.close(END_SECONDS)
 
-    def _has_room(self, records: int, size: int) -> bool:
-        return self._buffer.records + records <= MOST_RECORDS and self._buffer.bytes + size <= MOST_BYTES
+    def _has_room(self, entry: Entry) -> bool:
+        buffer = self._buffer
+        return buffer.records + entry.count <= MOST_RECORDS and buffer.bytes + entry.size <= MOST_BYTES
 
-    def _put(self, entry: Answered | Labelled) -> None:
+    def _put(self, entry: Entry) -> None:
         self._buffer.put(entry)
         if self._buffer.records >= MOST_IN_A_PART or self._buffer.bytes >= _BYTES_OF_A_PART:
             self._writer.wake()

@@ -1,7 +1,7 @@
-"""What was answered becomes records, and records become the bytes of a part."""
+"""What was answered becomes lines, and lines become the bytes of a part."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -25,6 +25,10 @@ from predictor.serving.prediction_log.redaction import Redaction, redacted
 _LEVEL = 1
 _GZIP = 31
 """What zlib calls a stream with gzip's head and checksum."""
+_AT_ONCE = 65_536
+"""Bytes that are compressed at a time; the interpreter's lock is free meanwhile, and requests have it."""
+_ENTRY_BYTES = 200
+"""What an entry takes beside its lines."""
 
 
 @dataclass(slots=True)
@@ -52,43 +56,22 @@ class Trace:
         self.tokens[place] = tokens
 
 
-@dataclass(slots=True)
-class Answered:
-    """A request that was answered, as the event loop leaves it."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Records that came in together: those of a request that was answered, or feedback."""
 
-    id: str
+    kind: Kind
     time: float
     """Seconds since 1970."""
-    texts: Sequence[str]
-    top: Sequence[tuple[int, float]]
-    """The best label of each text, by its place, and the confidence in it."""
-    shares: Sequence[Sequence[float]] | None
-    """The probabilities of each text; None where there are too many labels to keep."""
-    trace: Trace
-    size: int
-    """Bytes that it takes in memory, about."""
+    count: int
+    lines: bytes
+    """A line of JSON for each; held as they will be written, they take little memory and the writer's thread hardly
+    needs the interpreter's lock."""
 
     @property
-    def count(self) -> int:
-        """How many records it becomes."""
-        return len(self.texts)
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """Feedback that came in one request."""
-
-    time: float
-    records: Sequence[Feedback]
-    size: int
-
-    @property
-    def count(self) -> int:
-        """How many records it becomes."""
-        return len(self.records)
-
-
-Entry = Answered | Labelled
+    def size(self) -> int:
+        """Bytes that it takes in memory, about."""
+        return len(self.lines) + _ENTRY_BYTES
 
 
 @dataclass(frozen=True)
@@ -101,14 +84,26 @@ class Source:
     redaction: Redaction
 
 
-def lines_of(entry: Answered, source: Source) -> Iterator[bytes]:
-    """Yield the records of a request, `Prediction`, each as one line of JSON."""
-    when, labels, trace = timestamp(entry.time), source.labels, entry.trace
-    for place, text in enumerate(entry.texts):
-        best, confidence = entry.top[place]
+def lines_of(
+    request: str, seconds: float, texts: Sequence[str], rows: NDArray[np.float32], trace: Trace, source: Source
+) -> bytes:
+    """Return the records of a request, `Prediction`, each as one line of JSON.
+
+    Args:
+        request: its id.
+        seconds: when it was answered, since 1970.
+        texts: as the caller sent them.
+        rows: their probabilities, of shape (texts, labels).
+        trace: how each was answered.
+        source: what all records say of the server.
+    """
+    when, labels = timestamp(seconds), source.labels
+    top, shares = _top_and_shares(rows)
+    lines = []
+    for place, (text, (best, confidence)) in enumerate(zip(texts, top, strict=True)):
         # Not made of the class itself, which takes longer.
         record = {
-            "id": text_id(entry.id, trace.numbers[place], trace.sent),
+            "id": text_id(request, trace.numbers[place], trace.sent),
             "time": when,
             "revision": source.revision,
             "bundle": source.bundle,
@@ -118,14 +113,18 @@ def lines_of(entry: Answered, source: Source) -> Iterator[bytes]:
             "tokens": trace.tokens[place],
             "label": labels[best],
             "confidence": confidence,
-            "probabilities": dict(zip(labels, entry.shares[place], strict=True)) if entry.shares else None,
+            "probabilities": dict(zip(labels, shares[place], strict=True)) if shares else None,
             "stage": trace.stages[place],
         }
-        yield line_of(record)
+        lines.append(line_of(record))
+    return b"".join(lines)
 
 
-def top_and_shares(rows: NDArray[np.float32]) -> tuple[list[tuple[int, float]], list[list[float]] | None]:
-    """Return what records keep of probabilities of shape (texts, labels): `top` and `shares` of `Answered`."""
+def _top_and_shares(rows: NDArray[np.float32]) -> tuple[list[tuple[int, float]], list[list[float]] | None]:
+    """Return the best label of each text, by its place, with the confidence in it, and all probabilities.
+
+    None in place of these where there are too many labels to keep them.
+    """
     if rows.shape[1] > MOST_PROBABILITIES:
         return list(zip(rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist(), strict=True)), None
     shares = rows.tolist()  # of few numbers Python finds the greatest sooner than NumPy
@@ -147,28 +146,33 @@ class Part:
     name: str
     records: int = 0
     _stream: "zlib._Compress" = field(default_factory=lambda: zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP))
+    _lines: list[bytes] = field(default_factory=list)
+    _size: int = 0
     _pieces: list[bytes] = field(default_factory=list)
     _data: bytes | None = None
 
-    def add(self, line: bytes) -> None:
-        """Add a record's line."""
-        self._pieces.append(self._stream.compress(line))
-        self.records += 1
+    def add(self, entry: Entry) -> None:
+        """Add records."""
+        self._lines.append(entry.lines)
+        self._size += len(entry.lines)
+        self.records += entry.count
+        if self._size >= _AT_ONCE:
+            self._compress()
 
     def data(self) -> bytes:
         """Return the whole part; nothing can be added from then on."""
         if self._data is None:
+            self._compress()
             self._data = b"".join([*self._pieces, self._stream.flush()])
             self._pieces.clear()
         return self._data
+
+    def _compress(self) -> None:
+        self._pieces.append(self._stream.compress(b"".join(self._lines)))
+        self._lines.clear()
+        self._size = 0
 
 
 def day_of(seconds: float) -> date:
     """Return the day in UTC of a moment in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC).date()
-
-
-def weight(request: str, texts: Sequence[str], trace: Trace, labels: int) -> int:
-    """Return about how many bytes the parts of an entry take in memory; `labels` are those whose shares are kept."""
-    strings = sum(map(str.__sizeof__, (request, *texts, *trace.cleaned)))
-    return strings + (600 + 32 * labels) * len(texts)

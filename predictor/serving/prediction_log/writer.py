@@ -13,15 +13,12 @@ import orjson
 
 from predictor.errors import one_line
 from predictor.records import LINES, Kind
-from predictor.serving.prediction_log.parts import Answered, Entry, Part, Source, day_of, line_of, lines_of
+from predictor.serving.prediction_log.parts import Entry, Part, day_of
 
 log = logging.getLogger("pigeonhole")
 
 MOST_IN_A_PART = 10_000
 """Records."""
-# Between so many records the thread pauses, since requests need the interpreter's lock meanwhile.
-_SLICE = 16
-_PAUSE = 0.001
 # A store that fails is tried again after this many seconds, then twice as many, up to the greatest number.
 _RETRY = 0.5
 _MOST_RETRY = 15.0
@@ -95,10 +92,8 @@ class Writer:
         buffer: what waits.
         put: stores a part: its path below the model's folder, and its bytes. It may take any time, and may fail.
         folder: returns the folder of a kind and a day.
-        source: what all predictions say of the server.
         interval: seconds between two flushes.
         written: called with the number of records that were stored.
-        lost: called with the number of records that cannot be written at all.
         failed: called when the store failed.
     """
 
@@ -107,24 +102,20 @@ class Writer:
         buffer: Buffer,
         put: Callable[[str, bytes], None],
         folder: Callable[[Kind, date], str],
-        source: Source,
         interval: float,
         written: Callable[[int], None],
-        lost: Callable[[int], None],
         failed: Callable[[], None],
     ) -> None:
         self._buffer = buffer
         self._put = put
         self._folder = folder
-        self._source = source
         self._interval = interval
-        self._written, self._lost, self._failed = written, lost, failed
+        self._written, self._failed = written, failed
         self._parts: deque[Part] = deque()
         self._size = self._records = 0
         self._numbers = itertools.count()
         self._own = os.urandom(4).hex()
         self._wake, self._ending = threading.Event(), threading.Event()
-        self._unpaused = 0
         self._complained = -_COMPLAIN
         self._thread = threading.Thread(target=self._work, name="prediction log", daemon=True)
 
@@ -169,7 +160,7 @@ class Writer:
             try:
                 self.flush()
             except Exception as error:
-                self._complain(error)
+                self.complain(error)
                 # Not woken by what comes in meanwhile: that would only hurry on a store that has enough to do.
                 self._ending.wait(pause)
                 pause, wait = min(2 * pause, _MOST_RETRY), 0.0
@@ -188,38 +179,15 @@ class Writer:
         for entry in self._buffer.take(MOST_IN_A_PART, until):
             self._records += entry.count
             self._size += entry.size
-            try:
-                self._write(entry, parts)
-            except Exception as error:  # a record that cannot be written must not stop all others
-                self._complain(error)
-                self._lost(entry.count)
+            key = entry.kind, day_of(entry.time)
+            if key not in parts:
+                stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+                parts[key] = Part(*key, f"{stamp}-{self._own}-{next(self._numbers)}")
+            parts[key].add(entry)
         self._parts.extend(parts.values())
-        if self._records and not parts:
-            self._buffer.stored(self._records, self._size)
         return bool(parts)
 
-    def _write(self, entry: Entry, parts: dict[tuple[Kind, date], Part]) -> None:
-        kind: Kind = "predictions" if isinstance(entry, Answered) else "feedback"
-        written = lines_of(entry, self._source) if isinstance(entry, Answered) else map(line_of, entry.records)
-        lines = []
-        for line in written:
-            lines.append(line)
-            self._give_way()
-        key = kind, day_of(entry.time)
-        if key not in parts:
-            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            parts[key] = Part(*key, f"{stamp}-{self._own}-{next(self._numbers)}")
-        for line in lines:
-            parts[key].add(line)
-
-    def _give_way(self) -> None:
-        """Let requests have the interpreter's lock after each slice of records, unless there are none any more."""
-        self._unpaused += 1
-        if self._unpaused >= _SLICE and not self._ending.is_set():
-            self._unpaused = 0
-            time.sleep(_PAUSE)
-
-    def _complain(self, error: Exception) -> None:
+    def complain(self, error: Exception) -> None:
         """Count a failure, and log it unless the last one was logged just now."""
         self._failed()
         if time.monotonic() - self._complained >= _COMPLAIN:

@@ -211,7 +211,7 @@ def test_memory_bounds_what_waits_whatever_the_number(tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "MOST_BYTES", 10_000)
     logged = Logged(str(tmp_path))
     for number in range(5):
-        logged.ask(f"r{number}", "x" * 1500)
+        logged.ask(f"r{number}", "x" * 3000)
     assert logged.value("log_waiting_records") == 2 and logged.value("log_records_total", result="dropped") == 3
 
 
@@ -285,7 +285,7 @@ def test_what_comes_in_while_a_part_is_stored_waits_for_the_next_one(tmp_path: P
 def test_a_part_that_is_full_does_not_wait_for_its_time(
     bound: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, bound, {"MOST_IN_A_PART": 2, "_BYTES_OF_A_PART": 1200}[bound])
+    monkeypatch.setattr(module, bound, {"MOST_IN_A_PART": 2, "_BYTES_OF_A_PART": 1000}[bound])
     logged = Logged(str(tmp_path))
     with faked(logged) as store:
         logged.log.start()
