@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-_CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(_CHROMIUM is None, reason="no chromium is installed: apt-get install chromium")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium")
 _ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage"]
 _ADDRESS = "http://page.test/"
 _LOADS = "script, img, link, iframe, object"
@@ -58,7 +58,7 @@ def visiting(url: str, width: int = 1200, locale: str = "en-GB", dark: bool = Fa
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         context = browser.new_context(
             viewport={"width": width, "height": 800}, locale=locale, color_scheme="dark" if dark else "light"
         )
@@ -98,7 +98,7 @@ def shown(page: str, width: int, dark: bool = False) -> Shown:
             route.abort()
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         window = browser.new_page(
             viewport={"width": width, "height": 800}, color_scheme="dark" if dark else "light"
         )  # fmt: skip

@@ -17,7 +17,7 @@ from tests.ports import free_port
 USER = "desk"
 _PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path())
 """Where Debian has them: not on the PATH."""
-MISSING = "" if shutil.which("initdb", path=_PROGRAMS) else "PostgreSQL is not installed: apt-get install postgresql-15"
+MISSING = "" if shutil.which("initdb", path=_PROGRAMS) else "PostgreSQL is not installed: apt-get install postgresql"
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.browser import CHROMIUM
 from tests.manifests.monitoring.rules import MONITORING
 from tests.manifests.monitoring.stack import Stack, program
 from tests.manifests.monitoring.test_dashboards import DASHBOARDS
@@ -19,7 +20,7 @@ _HOME = Path(os.environ.get("GF_PATHS_HOME", "/usr/share/grafana"))
 @pytest.fixture(scope="module")
 def pictures(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a PNG of each dashboard."""
-    grafana, browser = shutil.which("grafana"), shutil.which("chromium")
+    grafana, browser = shutil.which("grafana"), CHROMIUM
     if not (grafana and browser and _HOME.is_dir()):
         pytest.skip("no grafana or no chromium is installed: nothing draws the dashboards")
     folder, port = tmp_path_factory.mktemp("grafana"), free_port()
