@@ -64,21 +64,32 @@ def clean(text: str, options: Cleaning = DEFAULT_CLEANING, most: int = MOST_CHAR
     """
     text = _without_control(text[:MOST_CHARS])
     if options.markup:
-        # Most texts have nothing to repair, and looking for a character takes a tenth of the time of a pattern.
-        if "&" in text:
-            text = _AMPERSAND.sub("&", text)
-        if ";" in text:
-            text = _ENTITY.sub(lambda match: html.unescape(f"&{match[1] or match[2]};"), text)
-        if "<" in text:
-            text = without_markup(text)
-        if "\\" in text:
-            text = _ESCAPED.sub(r"\1", text).replace("\\", " ")
-        text = _without_control(text)
-    text = _composed(" ".join(text.split(None, most)[:most])[:most])
+        text = _repaired(text)
+    text = " ".join(text.split(None, most)[:most])[:most]
+    plain = text.isascii()  # in another text, letters that are composed or lowered may become white space, or longer
+    if not plain:
+        text = _composed(text)
     if options.lowercase:
         text = text.lower()
-    text = " ".join(text.split())[:most].rstrip()
+    text = text.rstrip() if plain else " ".join(text.split())[:most].rstrip()
     return text if _VISIBLE.search(text) else ""
+
+
+def _repaired(text: str) -> str:
+    """Repair broken entities and escapes, and drop tags.
+
+    Most texts have nothing to repair, and looking for a character takes a tenth of the time of a pattern.
+    """
+    repaired = text
+    if "&" in repaired:
+        repaired = _AMPERSAND.sub("&", repaired)
+    if ";" in repaired:
+        repaired = _ENTITY.sub(lambda match: html.unescape(f"&{match[1] or match[2]};"), repaired)
+    if "<" in repaired:
+        repaired = without_markup(repaired)
+    if "\\" in repaired:
+        repaired = _ESCAPED.sub(r"\1", repaired).replace("\\", " ")
+    return text if repaired is text else _without_control(repaired)
 
 
 def _without_control(text: str) -> str:
@@ -91,8 +102,6 @@ def _composed(text: str) -> str:
     Composing takes time quadratic in the number of combining marks after a letter, so long runs of marks are broken up
     with U+034F, as in Unicode's stream-safe format (UAX #15, section 13).
     """
-    if text.isascii():
-        return text
     return unicodedata.normalize("NFC", _MARKS.sub(_broken_up, text))
 
 
