@@ -66,7 +66,8 @@ bench-serve-curve: $(STAMP) ## measure throughput and latency with 1 to 256 clie
 	@$(BIN)/python -m tests.benchmarks.serve_curve $(BENCH_SERVE)
 
 bench-log: $(STAMP) ## what the prediction log costs: make bench-log DATA=path/to/folder BUNDLE=path/to/bundle ROUNDS=8
-	@$(BIN)/python -m tests.benchmarks.log $(BENCH_SERVE) $(and $(ROUNDS),--rounds $(ROUNDS))
+	@$(BIN)/python -m tests.benchmarks.log $(BENCH_SERVE) $(and $(ROUNDS),--rounds $(ROUNDS)) \
+		$(and $(CASCADE),--cascade $(CASCADE))
 
 bench-confidence: $(STAMP) ## calibration, coverage of label sets, attributions: make bench-confidence BUNDLE=out/ag/bundles/0123456789ab
 	@$(BIN)/python -m tests.benchmarks.confidence $(and $(DATA),--data $(DATA)) $(and $(BUNDLE),--bundle $(BUNDLE))

@@ -1,7 +1,7 @@
 """What the prediction log costs: the same server with and without it, in turns, on the same texts.
 
     make bench-log                                        # a bundle and texts of the sample
-    make bench-log DATA=path/to/folder BUNDLE=path/to/bundle ROUNDS=8 SECONDS=10
+    make bench-log DATA=path/to/folder BUNDLE=path/to/bundle ROUNDS=8 SECONDS=10 CASCADE=off
 
 All servers run all the time, and one of them is asked at a time, in an order that turns with every round, so that a
 machine that gets slower or busier counts for all. The log goes to a local folder and is flushed every two seconds,
@@ -31,7 +31,7 @@ from predictor.serving.prediction_log.redaction import Redaction
 from tests.benchmarks.serve import bundle_at, ours, texts_of
 from tests.benchmarks.serving.load import Load
 from tests.benchmarks.serving.rounds import SCRATCH, Send, client, served
-from tests.benchmarks.serving.servers import OURS, Running, Server
+from tests.benchmarks.serving.servers import OURS, WITHOUT_CASCADE, Running, Server
 from tests.benchmarks.table import Row, publish, row
 
 CLIENTS = 32
@@ -69,14 +69,17 @@ def main() -> None:
     parser.add_argument("--bundle", default="", help="a bundle; empty: one is trained on the sample")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn")
+    parser.add_argument("--cascade", choices=["on", "off"], default="on", help="off: the transformer answers all texts")
     asked = parser.parse_args()
+    server = OURS if asked.cascade == "on" else WITHOUT_CASCADE
     texts, bundle = texts_of(asked.data).all, bundle_at(asked.bundle)
     folder = (SCRATCH / "log").absolute()
     shutil.rmtree(folder, ignore_errors=True)
-    logging, hanging = _logging("with a log", str(folder)), _logging("with a log that hangs", "s3://bucket/log")
+    logging = _logging(server, "with a log", str(folder))
+    hanging = _logging(server, "with a log that hangs", "s3://bucket/log")
     with (
         client() as send,
-        served(ours(bundle)) as without,
+        served(ours(bundle, server)) as without,
         served(ours(bundle, logging)) as with_log,
         _silent_storage(),
         served(ours(bundle, hanging)) as hung,
@@ -97,10 +100,10 @@ def main() -> None:
     print(f"{sum(file.stat().st_size for file in folder.rglob('*.gz')):,} bytes of log in {folder}")
 
 
-def _logging(name: str, url: str) -> Server:
-    """Return our server with a log."""
+def _logging(server: Server, name: str, url: str) -> Server:
+    """Return a server of ours with a log."""
     options = ["--log-url", url, "--log-interval", "2"]
-    return replace(OURS, name=name, command=lambda place, setting: [*OURS.command(place, setting), *options])
+    return replace(server, name=name, command=lambda place, setting: [*server.command(place, setting), *options])
 
 
 @contextmanager
