@@ -4,7 +4,8 @@ Data sets, records of the prediction log and tables have a column for the label 
 holds such a text, which is empty where a text has no label.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 SEPARATOR = "|"
 
@@ -17,6 +18,13 @@ def joined(labels: Iterable[str]) -> str:
 def parted(text: str) -> list[str]:
     """Return the labels of a text as `joined` or a person wrote it, each once; spaces around a label do not count."""
     return list(dict.fromkeys(filter(None, map(str.strip, text.split(SEPARATOR)))))
+
+
+def label_of(prediction: Mapping[str, Any]) -> Any:
+    """Return the label of a V1 prediction; of one with `labels` these as one text, in the order of its confidences."""
+    if "labels" not in prediction:
+        return prediction["label"]
+    return joined(label for label in prediction["confidences"] if label in prediction["labels"])
 
 
 def ordered(text: str, labels: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ class PredictionLog:
     """
 
     def __init__(self, settings: LogSettings, model: str, source: Source, metrics: Metrics) -> None:
-        self._sample = settings.sample
+        self._sample, self._source = settings.sample, source
         self._metrics = metrics
         self._store = Store(settings.url)
         self._buffer = Buffer()
@@ -83,7 +83,7 @@ class PredictionLog:
             trace: how each was answered.
         """
         try:
-            top, shares = top_and_shares(rows)
+            top, shares = top_and_shares(rows, self._source)
             size = weight(request, texts, trace, len(shares[0]) if shares else 0)
             return Answered(request, time.time(), texts, top, shares, trace, size)
         except Exception:  # the request is answered, whatever becomes of its record

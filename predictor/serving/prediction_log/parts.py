@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from predictor.model.calibration import answer_of
 from predictor.records import (
     MOST_PROBABILITIES,
     Feedback,
@@ -60,8 +61,8 @@ class Answered:
     time: float
     """Seconds since 1970."""
     texts: Sequence[str]
-    top: Sequence[tuple[int, float]]
-    """The best label of each text, by its place, and the confidence in it."""
+    top: Sequence[tuple[str, float]]
+    """The label of each text and the confidence in it; of a multi-label model its labels, joined by `|`."""
     shares: Sequence[Sequence[float]] | None
     """The probabilities of each text; None where there are too many labels to keep."""
     trace: Trace
@@ -99,13 +100,15 @@ class Source:
     bundle: str
     labels: Sequence[str]
     redaction: Redaction
+    thresholds: NDArray[np.float32] | None = field(default=None, compare=False)
+    """Of a multi-label model, the least probability of each label."""
 
 
 def lines_of(entry: Answered, source: Source) -> Iterator[bytes]:
     """Yield the records of a request, `Prediction`, each as one line of JSON."""
     when, labels, trace = timestamp(entry.time), source.labels, entry.trace
     for place, text in enumerate(entry.texts):
-        best, confidence = entry.top[place]
+        label, confidence = entry.top[place]
         # Not made of the class itself, which takes longer.
         record = {
             "id": text_id(entry.id, trace.numbers[place], trace.sent),
@@ -116,7 +119,7 @@ def lines_of(entry: Answered, source: Source) -> Iterator[bytes]:
             "text_hash": text_hash(trace.cleaned[place]),
             "characters": len(text),
             "tokens": trace.tokens[place],
-            "label": labels[best],
+            "label": label,
             "confidence": confidence,
             "probabilities": dict(zip(labels, entry.shares[place], strict=True)) if entry.shares else None,
             "stage": trace.stages[place],
@@ -124,12 +127,16 @@ def lines_of(entry: Answered, source: Source) -> Iterator[bytes]:
         yield line_of(record)
 
 
-def top_and_shares(rows: NDArray[np.float32]) -> tuple[list[tuple[int, float]], list[list[float]] | None]:
+def top_and_shares(
+    rows: NDArray[np.float32], source: Source
+) -> tuple[list[tuple[str, float]], list[list[float]] | None]:
     """Return what records keep of probabilities of shape (texts, labels): `top` and `shares` of `Answered`."""
-    if rows.shape[1] > MOST_PROBABILITIES:
-        return list(zip(rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist(), strict=True)), None
+    many, labels = rows.shape[1] > MOST_PROBABILITIES, source.labels
+    if many or source.thresholds is not None:
+        said, sure = answer_of(rows, labels, source.thresholds)
+        return list(zip(said, sure.tolist(), strict=True)), None if many else rows.tolist()
     shares = rows.tolist()  # of few numbers Python finds the greatest sooner than NumPy
-    return [(row.index(best := max(row)), best) for row in shares], shares
+    return [(labels[row.index(best := max(row))], best) for row in shares], shares
 
 
 def line_of(record: Mapping[str, Any] | Feedback) -> bytes:
