@@ -79,13 +79,15 @@ class Classifier:
         InputError: the folder is not a bundle that this release can read.
     """
 
+    thresholds: NDArray[np.float32] | None = None
+    """Of a multi-label model, from which probability on a text has each label; None where a text has one label."""
+
     def __init__(self, path: Path, precision: Precision | None = None, cascade: bool = True) -> None:
         self.bundle = Bundle.open(path)
         self.labels = self.bundle.spec.labels
         self.encoder = Encoder(path, self.bundle.spec.max_length, self.bundle.spec.cleaning)
         self.precision = precision or self.bundle.spec.precision
         self.thresholds = self.bundle.spec.least
-        """Of a multi-label model, from which probability on a text has each label; None where a text has one label."""
         self._engine = load_engine(self.bundle, self.precision)
         self.lanes = self._engine.lanes
         self.about = self._engine.about

@@ -192,6 +192,12 @@ def test_the_classifier_answers_with_sets_the_same_alone_and_in_company(
     classifier.close()
 
 
+def test_a_text_has_a_label_from_its_threshold_on() -> None:
+    thresholds = np.array([0.3, 0.7], dtype=np.float32)
+    under = np.nextafter(thresholds, np.float32(0))
+    assert decided(np.stack([thresholds, under]), thresholds).tolist() == [[True, True], [False, False]]
+
+
 @given(_shares(6, 4), arrays(np.float32, 4, elements=st.floats(0, 1, width=32)))
 def test_a_text_is_as_sure_as_its_least_sure_label(rows: NDArray[np.float32], thresholds: NDArray[np.float32]) -> None:
     has, sure = decided(rows, thresholds), least_sure(rows, thresholds)
