@@ -61,6 +61,7 @@ def training(
     split: Dict[str, str] = {},  # noqa: B006, UP006
     labels: List[str] = [],  # noqa: B006, UP006
     ordinal: bool = False,
+    multi_label: bool = False,
     behaviour: str = "",
     answer: Dict[str, str] = {},  # noqa: B006, UP006
 ) -> Trained:
@@ -93,6 +94,7 @@ def training(
         split: how missing splits are drawn, by name: by (random, time or group), column, held_out.
         labels: the classes in their order, as the task has them; empty for those of the data, by name.
         ordinal: whether the labels are steps from the lowest to the highest, so that answers have a score.
+        multi_label: whether a text may have any number of labels, also none: joined by | in the data, or as a list.
         behaviour: behavioural tests of the task, as lines of JSON, for data that has none beside it.
         answer: the verb and the field of the plain REST interface, such as {"verb": "analyze", "field": "sentiment"};
             empty for classify and category.
@@ -100,18 +102,18 @@ def training(
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
     collected = collect(
-        data=data, columns=columns, query=query, behaviour=behaviour
+        data=data, columns=columns, query=query, behaviour=behaviour, multi_label=multi_label
     ).set_display_name("Collect").outputs  # fmt: skip
     checked = check(
         name=name, bundle_root=bundle_root, mlflow_tracking_uri=mlflow_tracking_uri, profile=profile, backbone=backbone,
         min_accuracy=min_accuracy, thresholds=thresholds, max_length=max_length, experiment=experiment,
         hyperparameters=hyperparameters, checkpoint_root=checkpoint_root, num_nodes=num_nodes, service=service,
         namespace=namespace, prometheus=prometheus, rollout=rollout, checks=checks, split=split,
-        labels=labels, ordinal=ordinal, answer=answer,
+        labels=labels, ordinal=ordinal, multi_label=multi_label, answer=answer,
     ).set_display_name("Check")  # fmt: skip
     prepared = prepare(
         collected=collected["collected"], seed=seed, checks=checks, split=split, labels=labels,
-        ordinal=ordinal, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri,
+        ordinal=ordinal, multi_label=multi_label, pipeline_run=run, mlflow_tracking_uri=mlflow_tracking_uri,
     ).after(checked).set_display_name("Prepare").outputs  # fmt: skip
     dataset = prepared["dataset"]
     # No other step waits for this one.

@@ -54,7 +54,9 @@ class Prediction:
     tokens: int | None
     """None where the text was answered without tokenising it."""
     label: str
+    """Of a multi-label model all labels of the text, joined by `|`; empty for none."""
     confidence: float
+    """Of a multi-label model the probability that its least sure decision about a label is right."""
     probabilities: dict[str, float] | None
     """By label; None where the model has over `MOST_PROBABILITIES` labels, or the source does not say."""
     stage: Stage | None
@@ -70,6 +72,7 @@ class Feedback:
     time: str
     """When it came in, as that of a prediction."""
     label: str
+    """Of a multi-label model all labels of the text, joined by `|`; empty for none."""
     source: str | None = None
     """Who says so."""
 

@@ -148,6 +148,42 @@ def bundle(checkpoint: Path, dataset, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def sets_dataset():  # type: ignore[no-untyped-def]
+    """Multi-label data."""
+    from tests.multi_label import toy_dataset
+
+    return toy_dataset()
+
+
+@pytest.fixture(scope="session")
+def sets_checkpoint(backbone: Path, sets_dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
+    from tests.multi_label import toy_checkpoint
+
+    return toy_checkpoint(backbone, sets_dataset, tmp_path_factory.mktemp("sets-checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def sets_draft(sets_checkpoint: Path, sets_dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
+    """A bundle of a multi-label model, before its test."""
+    from tests.multi_label import toy_draft
+
+    return toy_draft(sets_checkpoint, sets_dataset, tmp_path_factory.mktemp("sets") / "draft")
+
+
+@pytest.fixture(scope="session")
+def sets_evaluated(sets_draft: Path, sets_dataset, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The finished bundle of a multi-label model, and the evaluation that finished it."""
+    from components.evaluation.evaluate import evaluate, finish_bundle
+    from components.training.baseline import load_baseline, train_baseline
+
+    work = tmp_path_factory.mktemp("sets-evaluated")
+    train_baseline(sets_dataset, work / "baseline", 0, 7)
+    tested = evaluate(sets_draft, sets_dataset, *load_baseline(work / "baseline"))
+    finish_bundle(sets_draft, tested.evaluation, sets_dataset, work / "finished")
+    return work / "finished", tested
+
+
+@pytest.fixture(scope="session")
 def cascade_bundle(bundle: Path, dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:  # type: ignore[no-untyped-def]
     """The bundle with a linear model that is sure enough of about half of the test rows.
 

@@ -69,7 +69,7 @@ def append(
     with tempfile.TemporaryDirectory(prefix="pigeonhole-append-") as folder:
         scratch = Scratch(Path(folder) / "texts.parquet")
         with scratch:
-            rows = scan(sources, checks, rule, scratch)
+            rows = scan(sources, checks, rule, scratch, bool(report.get("multi_label")))
         _join(rows, labels, new_labels and not report.get("ordinal"))
         leaks = {what: count for what, count in drop_leaks(rows).items() if count}
         near = NearCopies.find(rows, scratch, Path(folder))
@@ -93,10 +93,19 @@ def append(
     with whole(out) as aside:
         aside.mkdir()
         report["sha256"] = _write(sources, rows, dataset, aside, f"append{len(report['appended'])}")
-        write_behaviour([dataset, collected], rows.labels, aside)
-        save_notes(aside, rows.labels, report)
+        write_behaviour([dataset, collected], rows.classes, aside)
+        save_notes(aside, rows.classes, report)
     say(f"{added['train']:,} rows added to train and {added['validation']:,} to validation, of {entry['given']:,}")
     return report
+
+
+def is_multi_label(dataset: Path) -> bool:
+    """Return whether a row of a dataset artifact may have any number of labels.
+
+    Raises:
+        InputError: there is no artifact.
+    """
+    return bool(_opened(dataset)[0].get("multi_label"))
 
 
 def _opened(dataset: Path) -> tuple[dict[str, Any], list[str]]:
@@ -119,7 +128,8 @@ def _join(rows: Rows, labels: list[str], new_labels: bool) -> None:
     rows.fate[rows.fixed] = Fate.KEPT
     rows.split = np.array([*range(len(SPLITS)), TRAIN], dtype=np.int8)[rows.given]
     kept = rows.fate == Fate.KEPT
-    unknown = sorted({rows.labels[label] for label in np.unique(rows.label[kept & new])} - set(labels))
+    found = np.flatnonzero(rows.class_counts(np.flatnonzero(kept & new)))
+    unknown = sorted({rows.classes[label] for label in found} - set(labels))
     if unknown and not new_labels:
         raise InputError(
             f"the rows to add have the label '{unknown[0]}', which the dataset lacks: correct it, or allow new labels "
@@ -136,9 +146,9 @@ def _checked(rows: Rows, labels: list[str], scratch: Scratch, checks: Checks, so
         raise NothingToAdd(
             "no row to add is left: all are unusable, or the dataset has them or something close to them"
         )
-    kept = [rows.labels[label] for label in np.unique(rows.label[rows.kept(TRAIN)])]
+    kept = [rows.classes[label] for label in np.flatnonzero(rows.class_counts(rows.kept(TRAIN)))]
     order = [label for label in labels if label in kept] + [label for label in kept if label not in labels]
-    rows.keep_labels(np.array([rows.labels.index(label) for label in order], dtype=np.int32))
+    rows.keep_labels(np.array([rows.classes.index(label) for label in order], dtype=np.int32))
     checking.check_classes(rows, checks)
     only = _only(rows, new)
     unread = source.get("rejected", {})
@@ -147,7 +157,7 @@ def _checked(rows: Rows, labels: list[str], scratch: Scratch, checks: Checks, so
     rejected = Counter(unread) + Counter(counts["rejected"])
     return {
         "given": len(only) + sum(unread.values()),
-        "new_labels": sorted(set(rows.labels) - set(labels)),
+        "new_labels": sorted(set(rows.classes) - set(labels)),
         "rejected": {what.removeprefix("train: "): count for what, count in rejected.items()},
         "duplicates": counts["duplicates"],
         "examples": reporting.examples(rows, scratch),
@@ -174,7 +184,10 @@ def _only(rows: Rows, mine: NDArray[np.bool_]) -> Rows:
 
 
 def _draw_validation(rows: Rows, near: NearCopies, rule: SplitRule, seed: int) -> float:
-    """Move new rows to validation, class by class, and return the share that was wanted."""
+    """Move new rows to validation, class by class, and return the share that was wanted.
+
+    Of multi-label data, the rows with the same labels count as a class here.
+    """
     train = rows.kept(TRAIN)
     held = len(rows.kept(VALIDATION))
     share = held / (held + int(rows.fixed[train].sum()))
@@ -183,8 +196,8 @@ def _draw_validation(rows: Rows, near: NearCopies, rule: SplitRule, seed: int) -
     stays = rows.fixed[train] | rows.synthetic[train] | (rows.label[train] != label[unit])
     free = np.flatnonzero(np.bincount(unit, weights=stays) == 0)
     # A class that is new needs its rows to learn from, and a row in train before any in validation.
-    known = np.bincount(rows.label[train[rows.fixed[train]]], minlength=len(rows.labels)) > 0
-    free = free[known[label[free]]]
+    known = rows.class_counts(train[rows.fixed[train]]) > 0
+    free = free[rows.of_classes(train[first[free]], known)]
     random = np.random.default_rng(seed)
     order = free[np.lexsort((random.random(len(free)), label[free]))]
     counts = np.bincount(label[order], minlength=len(rows.labels))

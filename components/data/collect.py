@@ -20,6 +20,7 @@ from components.data.sources.table import Request, Table
 from components.platform.progress import say
 from predictor.errors import InputError
 from predictor.files import whole
+from predictor.label_sets import joined, parted
 
 _MOST_LABELS = 100_000
 """Different labels: more are no classes but texts or numbers of rows."""
@@ -43,7 +44,7 @@ class Collected:
 
 def collect(
     data: str, folder: Path, columns: Mapping[str, str] | None = None, query: str = "",
-    tell: Callable[[str], None] = say, behaviour: str = "",
+    tell: Callable[[str], None] = say, behaviour: str = "", multi_label: bool = False,
 ) -> Collected:  # fmt: skip
     """Read labelled texts from a source and write them as Parquet.
 
@@ -59,6 +60,7 @@ def collect(
         query: the rows of an SQL database.
         tell: gets a sentence about what is found.
         behaviour: behavioural tests of the task, as lines of JSON, for data that has none beside it.
+        multi_label: whether a row may have any number of labels: joined by `|`, or as a list in JSON lines and Parquet.
 
     Raises:
         InputError: nothing is there, a table cannot be read, a column is missing, or too many rows are broken.
@@ -81,14 +83,14 @@ def collect(
             if not files and table.split != "train":
                 break
             files[table.split] = split = SplitFile(aside / f"{table.split}.parquet")
-            _write(table, split, request, now, labels)
+            _write(table, split, request, now, labels, multi_label)
             rejected.update({f"{table.split}: {reason}": rows for reason, rows in table.rejects.counts.items()})
             found[table.split] = table.found
         if not files:
             raise InputError(
                 f"{name_of(data)} has no train split: add a file named train.csv, train.csv.gz or train.parquet"
             )
-        names = same_labels(labels)
+        names = _same_sets(labels) if multi_label else same_labels(labels)
         for split in files.values():
             split.finish(names)
         if (tests := beside(data, BEHAVIOUR_FILE)) is not None:
@@ -104,15 +106,25 @@ def collect(
     return collected
 
 
-def _write(table: Table, split: SplitFile, request: Request, now: str, labels: set[str]) -> None:
+def _same_sets(sets: set[str]) -> dict[str, str]:
+    """Return the text to use for each text of several labels, of which each has the same name in all files."""
+    names = same_labels(_parts(sets))
+    return {text: joined(dict.fromkeys(names[name] for name in parted(text))) for text in sets}
+
+
+def _parts(sets: set[str]) -> set[str]:
+    return {name for text in sets for name in parted(text)}
+
+
+def _write(table: Table, split: SplitFile, request: Request, now: str, labels: set[str], multi_label: bool) -> None:
     columns: dict[str, None] = {}
     for chunk in table.chunks:
         columns |= dict.fromkeys(map(str, chunk.columns))
         if not table.loose:
             require(columns, table, request)
-        rows = arrow_rows(renamed(chunk, request.columns), table, now)
+        rows = arrow_rows(renamed(chunk, request.columns), table, now, multi_label)
         labels.update(filter(None, rows["label"].unique().to_pylist()))
-        if len(labels) > _MOST_LABELS:
+        if len(labels) > _MOST_LABELS and len(_parts(labels) if multi_label else labels) > _MOST_LABELS:
             raise InputError(
                 f"{table.where} has over {_MOST_LABELS:,} different labels: name the column that holds the class with "
                 "--column label=NAME"
@@ -136,8 +148,10 @@ def load_collected(folder: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_parquet(file) for name, file in files.items() if file.is_file()}
 
 
-def collect_frames(data: str, columns: Mapping[str, str] | None = None, query: str = "") -> dict[str, pd.DataFrame]:
+def collect_frames(
+    data: str, columns: Mapping[str, str] | None = None, query: str = "", multi_label: bool = False
+) -> dict[str, pd.DataFrame]:
     """Collect the rows of a source that fits into memory, and return them by split."""
     with tempfile.TemporaryDirectory() as folder:
-        collect(data, Path(folder) / "collected", columns, query)
+        collect(data, Path(folder) / "collected", columns, query, multi_label=multi_label)
         return load_collected(Path(folder) / "collected")

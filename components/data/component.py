@@ -14,6 +14,7 @@ def collect(
     columns: Dict[str, str] = {},  # noqa: B006, UP006
     query: str = "",
     behaviour: str = "",
+    multi_label: bool = False,
 ) -> int:
     """Collect labelled texts, and leave out rows that are broken by themselves.
 
@@ -24,6 +25,7 @@ def collect(
         columns: the source's names of columns by ours, such as text or label.
         query: the SELECT of a sql: source.
         behaviour: behavioural tests of the task, as lines of JSON, for data that has none beside it.
+        multi_label: whether a text may have any number of labels: joined by |, or as a list.
 
     Returns:
         The number of rows in all splits.
@@ -34,7 +36,7 @@ def collect(
     from components.platform.termination import one_sentence
 
     with one_sentence():
-        found = collect(data, Path(collected.path), columns, query, behaviour=behaviour)
+        found = collect(data, Path(collected.path), columns, query, behaviour=behaviour, multi_label=multi_label)
     collected.metadata.update(source=found.source, rows=sum(found.rows.values()), rejected=found.rejected)
     return sum(found.rows.values())
 
@@ -49,6 +51,7 @@ def prepare(
     split: Dict[str, str] = {},  # noqa: B006, UP006
     labels: List[str] = [],  # noqa: B006, UP006
     ordinal: bool = False,
+    multi_label: bool = False,
     mlflow_tracking_uri: str = "",
 ) -> str:
     """Reject unusable rows, remove copies and leaks, draw the splits that are missing, and fail if too much is wrong.
@@ -62,6 +65,7 @@ def prepare(
         split: how missing splits are drawn, by name: by (random, time or group), column, held_out, folds and more.
         labels: the task's classes in their order; empty for those of the data, by name.
         ordinal: whether the labels are steps from the lowest to the highest.
+        multi_label: whether a text may have any number of labels, also none.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
     Returns:
@@ -78,7 +82,7 @@ def prepare(
 
     with one_sentence(), tracked_step("prepare", pipeline_run, mlflow_tracking_uri) as step:
         limits, rule = Checks.named(checks), SplitRule.named(split)
-        about = Classes(tuple(labels), ordinal)
+        about = Classes(tuple(labels), ordinal, multi_label)
         report = prepare_folder(Path(collected.path), Path(dataset.path), seed, limits, rule, about)
         mlflow.log_metrics({f"{split}_rows": rows for split, rows in report["rows"].items()})
         step.headline(tags={"data_digest": report["sha256"]})

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from predictor.errors import InputError
+from predictor.label_sets import parted
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ["id", "text", "label"]
@@ -40,7 +41,7 @@ class Split:
 
     @property
     def labels(self) -> list[str]:
-        """The label names."""
+        """The label names; of multi-label data the labels of each row, joined by `|`."""
         return self.frame["label"].tolist()
 
     def label_ids(self, names: Sequence[str]) -> list[int]:
@@ -48,8 +49,18 @@ class Split:
         position = {name: number for number, name in enumerate(names)}
         return [position[label] for label in self.labels]
 
+    def label_matrix(self, names: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which of the labels `names` each row of multi-label data has, shape (rows, names)."""
+        position = {name: number for number, name in enumerate(names)}
+        has = np.zeros((len(self), len(names)), dtype=bool)
+        for row, text in enumerate(self.labels):
+            has[row, [position[label] for label in parted(text)]] = True
+        return has
+
     def sample(self, rows: int, seed: int) -> "Split":
         """Return at most `rows` rows in their old order, with each class in proportion; 0 means all.
+
+        Of multi-label data, the rows with the same labels count as a class.
 
         Every class keeps at least one row, if `rows` is not below the number of classes; otherwise the most common
         classes are kept.
@@ -102,6 +113,11 @@ class Dataset:
     def ordinal(self) -> bool:
         """Whether the labels are steps from the lowest to the highest."""
         return bool(self.report.get("ordinal"))
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row has any number of labels, which stand in its column `label` joined by `|`."""
+        return bool(self.report.get("multi_label"))
 
     @property
     def digest(self) -> str:

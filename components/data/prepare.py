@@ -51,7 +51,7 @@ def prepare(
         }
     report["sha256"] = digest_of(splits)
     train, validation, test = (Split(splits[name]) for name in SPLITS)
-    return Dataset(train, validation, test, rows.labels, report)
+    return Dataset(train, validation, test, rows.classes, report)
 
 
 def prepare_folder(
@@ -75,7 +75,7 @@ def prepare_folder(
         seed: fixes the splits.
         checks: limits that the data must keep.
         rule: how missing splits are drawn.
-        classes: what the task says of its classes; the report says whether they are ordinal.
+        classes: what the task says of its classes; the report says whether they are ordinal, or a text has any number.
 
     Returns:
         The report.
@@ -90,8 +90,8 @@ def prepare_folder(
     with decided as (rows, report), whole(out) as aside:
         aside.mkdir()
         report["sha256"] = write(sources, rows, aside)
-        write_behaviour([collected], rows.labels, aside, classes.names)
-        save_notes(aside, rows.labels, report)
+        write_behaviour([collected], rows.classes, aside, classes.names)
+        save_notes(aside, rows.classes, report)
     return report
 
 
@@ -103,10 +103,10 @@ def _decided(
     with tempfile.TemporaryDirectory(prefix="pigeonhole-prepare-") as folder:
         scratch = Scratch(Path(folder) / "texts.parquet")
         with scratch:
-            rows = scan(sources, checks, rule, scratch)
+            rows = scan(sources, checks, rule, scratch, classes.multi_label)
         origins = assign(rows)
         unknown = checking.check_labels(rows, checks)
-        rows.keep_labels(np.array(classes.places(rows.labels), dtype=np.int32))
+        rows.keep_labels(np.array(classes.places(rows.classes), dtype=np.int32))
         drop_copies(rows)
         leaks = drop_leaks(rows)
         checking.check_copied(rows)
@@ -141,9 +141,10 @@ def _decided(
             "split": asdict(rule),
             "seed": seed,
             "ordinal": classes.ordinal,
+            **({"multi_label": True} if classes.multi_label else {}),
             "examples": reporting.examples(rows, scratch),
         }
-        for sentence in reporting.sentences(report, len(rows), rows.labels):
+        for sentence in reporting.sentences(report, len(rows), rows.classes):
             say(sentence)
         checking.check_shares(figures, checks)
         yield rows, report

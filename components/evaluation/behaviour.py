@@ -10,6 +10,7 @@ from components.data.behaviour.changes import CHANGES
 from components.data.behaviour.lines import Line, check_labels
 from components.evaluation.scores import BehaviourScore
 from components.platform.progress import Progress
+from predictor.model.calibration import decided
 from predictor.model.classifier import Classifier
 
 _TRIED = 200
@@ -43,7 +44,7 @@ def run_behaviour(
     answers = classifier.probabilities(asked, Progress("behavioural tests", len(asked)))
     rows = dict(zip(asked, answers, strict=True))
     return [
-        _score(kind, name, tests[kind, name][0].floor, found, rows, labels)
+        _score(kind, name, tests[kind, name][0].floor, found, rows, labels, classifier.thresholds)
         for (kind, name), found in cases.items()
         if found
     ]
@@ -51,15 +52,19 @@ def run_behaviour(
 
 def _score(
     kind: str, name: str, floor: float, cases: Sequence[tuple[str, str, str]],
-    rows: Mapping[str, NDArray[np.float32]], labels: Sequence[str],
+    rows: Mapping[str, NDArray[np.float32]], labels: Sequence[str], thresholds: NDArray[np.float32] | None,
 ) -> BehaviourScore:  # fmt: skip
+    def said(row: NDArray[np.float32]) -> list[int]:
+        """Return the label of a text, or those that it has."""
+        return [int(row.argmax())] if thresholds is None else np.flatnonzero(decided(row, thresholds)).tolist()
+
     held = []
     for text, changed, label in cases:
         before, after = rows[text], rows[changed]
         if kind == "invariance":
-            held.append(before.argmax() == after.argmax())
+            held.append(said(before) == said(after))
         elif kind == "minimum":
-            held.append(labels[int(after.argmax())] == label)
+            held.append(label in [labels[place] for place in said(after)])
         else:
             place = labels.index(label)
             held.append(after[place] >= before[place])

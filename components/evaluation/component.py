@@ -31,15 +31,16 @@ def evaluate(
         baseline: the baseline's scores and answers.
         bundle: the finished bundle, with test metrics and model card.
         evaluation: all figures as evaluation.json.
-        metrics: accuracy and the other test metrics.
-        confusion: the confusion matrix; with many classes, only of those that are confused most often.
+        metrics: accuracy and the other test metrics; of multi-label data micro F1 first.
+        confusion: the confusion matrix; with many classes, only of those that are confused most often; of multi-label
+            data none, since a text has no one true class.
         predictions: the answers of the three for each test row, as predictions.parquet.
         name: the registered model, whose version with the alias champion is the model in service.
         pipeline_run: id of the pipeline run, which ties the steps to one MLflow run.
         mlflow_tracking_uri: the MLflow server; empty for what the step's environment says.
 
     Returns:
-        Test accuracy, a share of 1.
+        Test accuracy, a share of 1; of multi-label data, that of texts with all labels right.
     """
     import math
     import tempfile
@@ -80,7 +81,8 @@ def evaluate(
     for metric, value in by_name(result).items():
         if math.isfinite(value):
             metrics.log_metric(metric, float(value))
-    confusion.log_confusion_matrix(*result.matrix())
+    if result.score.sets is None:
+        confusion.log_confusion_matrix(*result.matrix())
     bundle.metadata.update(digest=finished.digest, accuracy=result.score.accuracy)
     return result.score.accuracy
 
@@ -98,7 +100,8 @@ def gate(
         evaluation: the test's figures.
         decision: each check with its figure, threshold and p-value, as decision.json.
         min_accuracy: the least test accuracy, a share of 1.
-        thresholds: other thresholds by name, such as min_class_recall, champion_margin and max_calibration_error.
+        thresholds: other thresholds by name, such as min_class_recall, champion_margin and max_calibration_error; of
+            multi-label data min_micro_f1 in place of min_accuracy.
 
     Returns:
         passed, and the checks in words, those that failed first.

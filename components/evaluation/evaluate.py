@@ -15,12 +15,12 @@ from components.data.behaviour.lines import USUAL_FILE, read_behaviour
 from components.data.dataset import Dataset
 from components.evaluation.behaviour import run_behaviour
 from components.evaluation.champion import ChampionBundle
-from components.evaluation.measure import confusion_pairs, measure, worst_mistakes
 from components.evaluation.metrics import by_key
-from components.evaluation.predictions import NO_CLASS, Predictions, predict
+from components.evaluation.predictions import predict
 from components.evaluation.reporting.card import model_card
 from components.evaluation.scores import CascadeScore, Champion, Evaluation, SliceScore
 from components.evaluation.slices import slices, weak_slices
+from components.evaluation.tested import Answers, Asked, LabelTest, SetTest
 from components.platform.progress import say
 from components.training.baseline import Baseline
 from predictor.model.bundle import SPEC_FILE, Bundle, seal
@@ -67,55 +67,53 @@ def evaluate(
     lines = read_behaviour(USUAL_FILE) + (read_behaviour(behaviour) if behaviour else [])
     classifier = Classifier(bundle)
     labels, texts = list(classifier.labels), dataset.test.texts
-    truth = np.array(dataset.test.label_ids(labels))
+    asked: Asked = SetTest(dataset, labels) if dataset.multi_label else LabelTest(dataset, labels)
     started = time.monotonic()
-    given = predict(classifier, texts, truth, labels, "evaluate")
+    given = asked.of(classifier, "evaluate")
     seconds = time.monotonic() - started
-    right = given.answers == truth
     other = np.array([baseline_answers[id_] for id_ in dataset.test.frame["id"]], dtype=object)
     other_right = other == np.array(dataset.test.labels, dtype=object)
-    opponent, theirs = _champion(champion, classifier.bundle, texts, truth, labels, right)
+    opponent, theirs = _champion(champion, classifier.bundle, asked, given)
+    right = given.right
     spec = classifier.bundle.spec
     result = Evaluation(
         task=spec.task,
-        rows=len(truth),
+        rows=len(texts),
         labels=labels,
-        score=measure(given, truth, labels),
+        score=given.score,
         baseline_accuracy=baseline.test_accuracy,
         only_model_right=int((right & ~other_right).sum()),
         only_baseline_right=int((~right & other_right).sum()),
-        confusion=confusion_pairs(truth, given.answers),
-        mistakes=worst_mistakes(texts, labels, truth, given),
+        confusion=given.confusion,
+        mistakes=given.mistakes,
         precision=spec.precision,
         precision_reason=spec.precision_reason,
         agreement=spec.metrics.get("agreement_fp32_int8", 1.0) if spec.precision == "int8" else 1.0,
         agreement_rows=int(spec.metrics.get("compared_rows", 0)) if spec.precision == "int8" else 0,
-        texts_per_second=len(truth) / seconds,
+        texts_per_second=len(texts) / seconds,
         latency_ms=_latency(classifier, texts),
         size_bytes=sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()),
         leaked=_leaked(dataset),
-        cascade=_cascade_score(classifier, texts, truth, right),
+        cascade=_cascade_score(classifier, dataset, right),
         champion=opponent,
-        slices=_slice_scores(dataset.test.frame, right, theirs.answers == truth if theirs else None),
+        slices=_slice_scores(dataset.test.frame, right, theirs.right if theirs else None),
         behaviour=run_behaviour(lines, classifier, texts, _SEED),
+        **asked.against_baseline(given, other),
     )
     classifier.close()
     score = result.score
+    if score.sets:
+        say(f"test micro F1 {score.sets.micro_f1:.3f}, baseline {result.baseline_micro_f1:.3f}")
     say(
         f"test accuracy {score.accuracy:.2%} (95% interval {score.accuracy_low:.1%} to {score.accuracy_high:.1%}), "
         f"baseline {result.baseline_accuracy:.2%}"
     )
-    return Tested(result, _table(dataset.test.frame, labels, given, theirs, other))
+    return Tested(result, _table(dataset.test.frame, given, theirs, other))
 
 
 def _champion(
-    champion: ChampionBundle | None,
-    candidate: Bundle,
-    texts: list[str],
-    truth: NDArray[np.int64],
-    labels: list[str],
-    right: NDArray[np.bool_],
-) -> tuple[Champion | None, Predictions | None]:
+    champion: ChampionBundle | None, candidate: Bundle, asked: Asked, given: Answers
+) -> tuple[Champion | None, Answers | None]:
     if champion is None:
         return None, None
     found = Champion(champion.version, champion.digest, champion.missing)
@@ -123,20 +121,20 @@ def _champion(
         say(f"the champion, version {champion.version}, is not tested: {champion.missing}")
         return found, None
     classifier = Classifier(champion.path)
-    given = predict(classifier, texts, truth, labels, f"evaluate champion {champion.version}")
-    unknown = sorted({labels[number] for number in np.unique(truth)} - set(classifier.labels))
+    theirs = asked.of(classifier, f"evaluate champion {champion.version}")
+    unknown = sorted(set(asked.tested) - set(classifier.labels))
     same = _model_files(classifier.bundle) == _model_files(candidate)
     classifier.close()
-    theirs = given.answers == truth
-    say(f"champion {champion.version}: test accuracy {theirs.mean():.2%}")
+    say(f"champion {champion.version}: test accuracy {theirs.right.mean():.2%}")
     return replace(
         found,
-        score=measure(given, truth, labels),
-        only_candidate=int((right & ~theirs).sum()),
-        only_champion=int((~right & theirs).sum()),
+        score=theirs.score,
+        only_candidate=int((given.right & ~theirs.right).sum()),
+        only_champion=int((~given.right & theirs.right).sum()),
         unknown=unknown,
         same=same,
-    ), given
+        gain=asked.gain(given, theirs),
+    ), theirs
 
 
 def _model_files(bundle: Bundle) -> dict[str, str]:
@@ -144,12 +142,11 @@ def _model_files(bundle: Bundle) -> dict[str, str]:
     return {name: digest for name, digest in bundle.spec.files.items() if name != CARD_FILE}
 
 
-def _cascade_score(
-    classifier: Classifier, texts: list[str], truth: NDArray[np.int64], right: NDArray[np.bool_]
-) -> CascadeScore | None:
+def _cascade_score(classifier: Classifier, dataset: Dataset, right: NDArray[np.bool_]) -> CascadeScore | None:
     """Ask the transformer for the texts that the linear model of a cascade answered."""
     if classifier.cascade is None:
         return None
+    texts, truth = dataset.test.texts, np.array(dataset.test.label_ids(classifier.labels))
     cleaned = classifier.encoder.clean(texts)
     exits = np.concatenate(
         [classifier.cascade(cleaned[start : start + _PORTION])[1] for start in range(0, len(cleaned), _PORTION)]
@@ -202,19 +199,11 @@ def _leaked(dataset: Dataset) -> int:
     return sum(key in leaked for key in keys)
 
 
-def _table(
-    test: pd.DataFrame,
-    labels: list[str],
-    given: Predictions,
-    champion: Predictions | None,
-    baseline: NDArray[np.object_],
-) -> pd.DataFrame:
+def _table(test: pd.DataFrame, given: Answers, champion: Answers | None, baseline: NDArray[np.object_]) -> pd.DataFrame:
     table = test[["id", "label"]].copy()
-    names = np.array([*labels, None], dtype=object)  # NO_CLASS, which is -1, is the last
-    assert names[NO_CLASS] is None
     for prefix, answers in (("", given), ("champion_", champion)):
         if answers is not None:
-            table[f"{prefix}answer"] = names[answers.answers]
+            table[f"{prefix}answer"] = answers.names
             table[f"{prefix}confidence"] = answers.confidence
             table[f"{prefix}truth_probability"] = answers.truth_probability
     table["baseline_answer"] = baseline

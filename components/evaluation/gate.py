@@ -5,28 +5,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from components.evaluation.checks import Check
 from components.evaluation.scores import Evaluation, listed
+from components.evaluation.sets.gate import f1_champion, f1_checks
 from components.evaluation.statistics import LEVEL, Paired, holm, p_below
 from components.evaluation.thresholds import Thresholds
 
 DECISION_FILE = "decision.json"
 _MOST_FAILURES = 20
 """Of classes, slices and behaviour, that are told one by one."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of the gate."""
-
-    name: str
-    """For machines."""
-    passed: bool
-    sentence: str
-    """For people."""
-    value: float | None = None
-    threshold: float | None = None
-    p_value: float | None = None
-    """Of the test that decides, after Holm's correction where several tests decide together."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,8 @@ def gate(evaluation: Evaluation, thresholds: Thresholds) -> GateDecision:
     """Check a candidate's test results.
 
     It passes if every check does. Against baseline and champion, rows that only one of the two has right decide
-    (McNemar's exact test, one-sided at 5%). The floors of classes, slices and behavioural tests, and the comparisons
+    (McNemar's exact test, one-sided at 5%); of a multi-label model micro F1 is compared, by the paired bootstrap over
+    rows. The floors of classes, slices and behavioural tests, and the comparisons
     with the champion on each class and slice, are one family of tests: Holm's correction keeps the chance that any of
     them refuses a candidate that is as good as it should be at 5%.
     """
@@ -72,20 +60,7 @@ def gate(evaluation: Evaluation, thresholds: Thresholds) -> GateDecision:
 
 
 def _accuracy(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
-    accuracy = evaluation.score.accuracy
-    enough = accuracy >= thresholds.min_accuracy
-    yield Check(
-        "accuracy", enough,
-        f"accuracy {accuracy:.2%} is {'at least' if enough else 'below'} {thresholds.min_accuracy:.2%}",
-        accuracy, thresholds.min_accuracy,
-    )  # fmt: skip
-    p = Paired(evaluation.rows, evaluation.only_model_right, evaluation.only_baseline_right).p_worse()
-    yield Check(
-        "baseline", p >= LEVEL,
-        f"the linear baseline ({evaluation.baseline_accuracy:.2%}) is {'not ' if p >= LEVEL else ''}significantly "
-        f"better (McNemar p = {p:.3f})",
-        accuracy - evaluation.baseline_accuracy, 0.0, p,
-    )  # fmt: skip
+    yield from f1_checks(evaluation, thresholds) if evaluation.score.sets else _of_labels(evaluation, thresholds)
     if bad := evaluation.score.not_numbers:
         yield Check(
             "numbers", False, f"{bad:,} of {evaluation.rows:,} rows get probabilities that are no numbers", bad, 0
@@ -105,6 +80,23 @@ def _accuracy(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]
         )  # fmt: skip
 
 
+def _of_labels(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
+    accuracy = evaluation.score.accuracy
+    enough = accuracy >= thresholds.min_accuracy
+    yield Check(
+        "accuracy", enough,
+        f"accuracy {accuracy:.2%} is {'at least' if enough else 'below'} {thresholds.min_accuracy:.2%}",
+        accuracy, thresholds.min_accuracy,
+    )  # fmt: skip
+    p = Paired(evaluation.rows, evaluation.only_model_right, evaluation.only_baseline_right).p_worse()
+    yield Check(
+        "baseline", p >= LEVEL,
+        f"the linear baseline ({evaluation.baseline_accuracy:.2%}) is {'not ' if p >= LEVEL else ''}significantly "
+        f"better (McNemar p = {p:.3f})",
+        accuracy - evaluation.baseline_accuracy, 0.0, p,
+    )  # fmt: skip
+
+
 def _champion(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
     champion = evaluation.champion
     if champion is None:
@@ -119,6 +111,9 @@ def _champion(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]
         return
     if champion.same:
         yield Check("champion", True, f"{name}, has the same files, so that nothing would change")
+        return
+    if champion.gain is not None:
+        yield f1_champion(champion, champion.gain, thresholds, name)
         return
     pair = Paired(evaluation.rows, champion.only_candidate, champion.only_champion)
     gain = (champion.only_candidate - champion.only_champion) / evaluation.rows
@@ -170,7 +165,8 @@ def _tests(evaluation: Evaluation, thresholds: Thresholds) -> Iterator[Check]:
                 f"{thresholds.min_class_recall:.0%}",
                 row.recall, thresholds.min_class_recall, p_below(found, row.support, thresholds.min_class_recall),
             )  # fmt: skip
-    floor = max(0.0, thresholds.min_accuracy - thresholds.slice_margin)
+    usual = evaluation.score.accuracy if evaluation.score.sets else thresholds.min_accuracy
+    floor = max(0.0, usual - thresholds.slice_margin)
     compared = evaluation.champion is not None and evaluation.champion.score is not None
     for part in (part for part in evaluation.slices if not part.found):
         yield Check(

@@ -16,10 +16,10 @@ from components.training.export.reliability import (
     reliability_by_class,
 )
 
-_LEAST_PROBABILITY = 1e-7
+LEAST_PROBABILITY = 1e-7
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
-_EXAMPLES = 12
-_SHOWN_CHARACTERS = 300
+EXAMPLES = 12
+SHOWN_CHARACTERS = 300
 
 
 def measure(given: Predictions, truth: NDArray[np.int64], labels: Sequence[str]) -> ModelScore:
@@ -31,7 +31,7 @@ def measure(given: Predictions, truth: NDArray[np.int64], labels: Sequence[str])
         labels: of the data set.
     """
     right = given.answers == truth
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    low, high = accuracy_interval(right)
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, given.answers, labels=range(len(labels)), zero_division=0.0
     )
@@ -41,16 +41,16 @@ def measure(given: Predictions, truth: NDArray[np.int64], labels: Sequence[str])
     by_class = reliability_by_class(given.confidence[known], given.answers[known], right[known], labels)
     return ModelScore(
         accuracy=float(right.mean()),
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
+        accuracy_low=low,
+        accuracy_high=high,
         macro_precision=float(precision[tested].mean()),
         macro_recall=float(recall[tested].mean()),
         macro_f1=float(f1[tested].mean()),
-        log_loss=float(-np.log(np.maximum(given.truth_probability, _LEAST_PROBABILITY)).mean()),
+        log_loss=float(-np.log(np.maximum(given.truth_probability, LEAST_PROBABILITY)).mean()),
         calibration_error=calibration_error(bins),
         error_by_chance=error_by_chance(given.confidence),
         bins=bins,
-        selective=_selective(given.confidence, right),
+        selective=selective(given.confidence, right),
         classes=[
             ClassScore(
                 label,
@@ -66,7 +66,13 @@ def measure(given: Predictions, truth: NDArray[np.int64], labels: Sequence[str])
     )
 
 
-def _selective(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> list[tuple[float, float]]:
+def accuracy_interval(right: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the 95% interval of an accuracy (Wilson 1927)."""
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def selective(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> list[tuple[float, float]]:
     """Return the accuracy of the rows with the highest confidence, for several shares of all rows."""
     ranked = right[np.argsort(-confidence, kind="stable")]
     return [(share, float(ranked[: max(1, round(share * len(ranked)))].mean())) for share in _SHARES]
@@ -83,9 +89,9 @@ def worst_mistakes(
 ) -> list[Mistake]:
     """Return the wrong answers with the highest confidence."""
     wrong = np.flatnonzero((given.answers != truth) & (given.answers != NO_CLASS))
-    wrong = wrong[np.argsort(-given.confidence[wrong], kind="stable")][:_EXAMPLES]
+    wrong = wrong[np.argsort(-given.confidence[wrong], kind="stable")][:EXAMPLES]
     rows = zip(wrong.tolist(), truth[wrong].tolist(), given.answers[wrong].tolist(), strict=True)
     return [
-        Mistake(texts[row][:_SHOWN_CHARACTERS], labels[label], labels[answer], float(given.confidence[row]))
+        Mistake(texts[row][:SHOWN_CHARACTERS], labels[label], labels[answer], float(given.confidence[row]))
         for row, label, answer in rows
     ]

@@ -57,9 +57,26 @@ OF_CASCADES = (
 """What a bundle with a cascade has, too."""
 
 
+OF_SETS = (
+    Metric("micro_f1", "micro F1", attrgetter("score.sets.micro_f1"), hub_type="f1"),
+    Metric("micro_precision", "micro precision", attrgetter("score.sets.micro_precision"), hub_type="precision"),
+    Metric("micro_recall", "micro recall", attrgetter("score.sets.micro_recall"), hub_type="recall"),
+    *(metric for metric in METRICS if metric.of_classes),
+    Metric("accuracy", "texts with all labels right", attrgetter("score.accuracy"), percent=True, hub_type="accuracy"),
+    Metric("hamming_loss", "Hamming loss", attrgetter("score.sets.hamming_loss")),
+    *METRICS[-2:],
+)
+"""What a multi-label bundle has in place of `METRICS`."""
+
+
+def usual_metrics(multi_label: bool) -> tuple[Metric, ...]:
+    """Return the metrics that each bundle of a kind has."""
+    return OF_SETS if multi_label else METRICS
+
+
 def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
     """Return the metrics that an evaluation has."""
-    return METRICS + (OF_CASCADES if evaluation.cascade else ())
+    return usual_metrics(evaluation.score.sets is not None) + (OF_CASCADES if evaluation.cascade else ())
 
 
 def by_name(evaluation: Evaluation) -> dict[str, float]:

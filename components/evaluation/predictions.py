@@ -12,7 +12,7 @@ from predictor.model.classifier import BATCH, Classifier
 NO_CLASS = -1
 """The answer where a model names a class that the test lacks, or gives no numbers."""
 # The most probabilities in memory at a time: 64 MB of them, or 4 million texts of four classes.
-_PROBABILITIES = 16_000_000
+PROBABILITIES = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def predict(
     places = np.array([position.get(label, NO_CLASS) for label in classifier.labels], dtype=np.int64)
     columns = np.full(len(labels), len(classifier.labels), dtype=np.int64)  # one past the end: the model lacks it
     columns[places[places >= 0]] = np.flatnonzero(places >= 0)
-    portion = max(BATCH, _PROBABILITIES // len(classifier.labels))
+    portion = max(BATCH, PROBABILITIES // len(classifier.labels))
     progress = Progress(what, len(texts))
     parts = []
     for start in range(0, len(texts), portion):

@@ -13,6 +13,8 @@ MOST_SHOWN = 50
 """The most classes that are shown one by one: to people, and to Kubeflow, which keeps the matrix in its database."""
 _EXTREMES = 20
 _OTHERS = "(all others)"
+_OF_SETS = ("sets", "gain", "baseline_micro_f1", "baseline_gain")
+"""Fields of multi-label evaluations."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,49 @@ class CascadeScore:
 
 
 @dataclass(frozen=True)
+class LabelCounts:
+    """Test rows of a multi-label model by what it says of one label."""
+
+    label: str
+    found: int
+    """Rows with the label that get it."""
+    wrong: int
+    """Rows without it that get it."""
+    missed: int
+    """Rows with it that do not get it."""
+    left: int
+    """Rows without it that do not get it."""
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """The figures that only a multi-label model has, over all pairs of a row and a label; shares of 1."""
+
+    micro_precision: float
+    micro_recall: float
+    micro_f1: float
+    micro_f1_low: float
+    """Lower end of the 95% bootstrap interval over rows."""
+    micro_f1_high: float
+    hamming_loss: float
+    """Share of the pairs that are wrong."""
+    counts: list[LabelCounts]
+
+
+@dataclass(frozen=True)
+class F1Gain:
+    """How much more micro F1 the candidate has than another model on the same rows, by the paired bootstrap."""
+
+    gain: float
+    low: float
+    """Each end is one-sided at 95%."""
+    high: float
+    p_worse: float
+    """P-value of the candidate being worse, one-sided."""
+    p_better: float
+
+
+@dataclass(frozen=True)
 class ModelScore:
     """The figures of one model; shares are of 1."""
 
@@ -76,6 +121,9 @@ class ModelScore:
     classes: list[ClassScore]
     not_numbers: int
     """Rows whose probabilities are not finite; they count as wrong."""
+    sets: SetScore | None = None
+    """Of a multi-label model; None where a text has one label. The accuracy is then that of rows with all labels right,
+    and calibration that of all decisions about a label."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +143,8 @@ class Champion:
     """Classes of the test that the champion lacks."""
     same: bool = False
     """Whether its files are the candidate's."""
+    gain: F1Gain | None = None
+    """Of a multi-label candidate over it."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +206,9 @@ class Evaluation:
     champion: Champion | None = None
     slices: list[SliceScore] = field(default_factory=list)
     behaviour: list[BehaviourScore] = field(default_factory=list)
+    baseline_micro_f1: float | None = None
+    """Of multi-label data, which has a baseline with a machine for each label."""
+    baseline_gain: F1Gain | None = None
 
     @property
     def unknown(self) -> list[str]:
@@ -187,9 +240,9 @@ class Evaluation:
     def save(self, file: Path) -> None:
         """Write as JSON."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            json.dumps(asdict(self), ensure_ascii=False, indent=None if len(self.labels) > MOST_SHOWN else 2)
-        )
+        # What only multi-label models have is left out of the files of others.
+        raw = asdict(self, dict_factory=lambda pairs: {k: v for k, v in pairs if v is not None or k not in _OF_SETS})
+        file.write_text(json.dumps(raw, ensure_ascii=False, indent=None if len(self.labels) > MOST_SHOWN else 2))
 
     @classmethod
     def load(cls, file: Path) -> "Evaluation":
@@ -200,8 +253,12 @@ class Evaluation:
         raw["mistakes"] = [Mistake(**row) for row in raw["mistakes"]]
         raw["cascade"] = CascadeScore(**raw["cascade"]) if raw["cascade"] else None
         if raw["champion"]:
-            score = raw["champion"].pop("score")
-            raw["champion"] = Champion(**raw["champion"], score=_model_score(score) if score else None)
+            score, gain = raw["champion"].pop("score"), raw["champion"].pop("gain", None)
+            raw["champion"] = Champion(
+                **raw["champion"], score=_model_score(score) if score else None, gain=F1Gain(**gain) if gain else None
+            )
+        if gain := raw.get("baseline_gain"):
+            raw["baseline_gain"] = F1Gain(**gain)
         raw["slices"] = [SliceScore(**row) for row in raw["slices"]]
         raw["behaviour"] = [BehaviourScore(**row) for row in raw["behaviour"]]
         return cls(**raw)
@@ -211,6 +268,8 @@ def _model_score(raw: dict[str, Any]) -> ModelScore:
     raw["bins"] = [Bin(**row) for row in raw["bins"]]
     raw["selective"] = [tuple(pair) for pair in raw["selective"]]
     raw["classes"] = [ClassScore(**row) for row in raw["classes"]]
+    if sets := raw.get("sets"):
+        raw["sets"] = SetScore(**{**sets, "counts": [LabelCounts(**row) for row in sets["counts"]]})
     return ModelScore(**raw)
 
 

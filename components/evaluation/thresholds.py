@@ -17,14 +17,16 @@ class Thresholds:
 
     min_accuracy: float = 0.9
     """Accuracy on the test rows."""
+    min_micro_f1: float = 0.7
+    """Of a multi-label model, in place of the accuracy: micro F1 over all labels of the test rows."""
     min_class_recall: float = 0.2
     """Of the rows of each class, those that are found."""
     slice_margin: float = 0.15
-    """How far the accuracy of a slice may be under min_accuracy."""
+    """How far the accuracy of a slice may be under min_accuracy; of a multi-label model, under that of all rows."""
     behaviour_margin: float = 0.0
     """How far a behavioural test may be under its floor."""
     champion_margin: float = 0.0
-    """How much accuracy the candidate may be shown to lose against the champion."""
+    """How much accuracy, or micro F1, the candidate may be shown to lose against the champion."""
     max_calibration_error: float = 0.1
     """Expected calibration error, beyond what chance explains on as many rows."""
     min_agreement: float = 0.97

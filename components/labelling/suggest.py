@@ -17,6 +17,7 @@ from components.labelling.rows import read_rows
 from components.labelling.selection import CANDIDATES, features, most, pick, uncertainty
 from components.platform.progress import Progress, say
 from predictor.errors import InputError
+from predictor.model.bundle import MULTI, Bundle
 from predictor.model.classifier import Classifier
 from predictor.model.text import Cleaning, clean
 
@@ -98,6 +99,10 @@ def suggest(
     """
     if budget < 1 or not 0 <= random_share <= 1:
         raise InputError("the budget or the random share makes no sense: give 1 or more rows, and a share of 0 to 1")
+    if Bundle.open(bundle).spec.problem_type == MULTI:
+        raise InputError(
+            f"{bundle} gives a text any number of labels, and people are asked for one: label rows by hand"
+        )
     known = known_texts(labelled)
     frame, left_out = _candidates(read_rows(rows, ["text"]), known, rows)
     classifier = Classifier(bundle)

@@ -9,6 +9,7 @@ from components.labelling.steps import suggest_to
 from components.labelling.suggest import NothingToAsk
 from components.platform.progress import say
 from predictor.errors import InputError
+from predictor.model.bundle import MULTI, Bundle
 
 
 def ask(bundle: Path, labelled: Path, region: Path, folder: Path, budget: int, seed: int) -> dict[str, Any]:
@@ -29,6 +30,9 @@ def ask(bundle: Path, labelled: Path, region: Path, folder: Path, budget: int, s
         rows = len(pd.read_parquet(region, columns=["text"]).dropna())
     except (OSError, ValueError) as error:
         raise InputError(f"{region} cannot be read ({error}): run the drift step again") from error
+    if Bundle.open(bundle).spec.problem_type == MULTI:
+        say("people are asked for one label a text, and this model gives any number: label the drifted texts by hand")
+        return {"asked": 0}
     if not rows:
         say("no text of the window is known, so that people cannot be asked: log texts without redaction")
         return {"asked": 0}

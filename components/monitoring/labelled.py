@@ -16,6 +16,7 @@ from components.data.dataset import LABELS_FILE, REPORT_FILE
 from components.data.preparing.settings import Checks
 from predictor.errors import InputError
 from predictor.files import whole
+from predictor.label_sets import parted
 from predictor.records import Feedback, Prediction
 
 COLUMNS = ["id", "text", "label", "source", "collected_at"]
@@ -111,16 +112,19 @@ def enlarge(dataset: Path, labelled: Labelled, out: Path, seed: int = 42, new_la
     """
     try:
         known = set(json.loads((dataset / LABELS_FILE).read_text()))
-        digest = str(json.loads((dataset / REPORT_FILE).read_text())["sha256"])
+        report = json.loads((dataset / REPORT_FILE).read_text())
+        digest, multi_label = str(report["sha256"]), bool(report.get("multi_label"))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{dataset} is no dataset artifact ({error}): give the folder data of a run") from error
-    usable = labelled.frame if new_labels else labelled.frame[labelled.frame["label"].isin(known)]
+    said = labelled.frame["label"]
+    fits = said.map(lambda text: known.issuperset(parted(text))).astype(bool) if multi_label else said.isin(known)
+    usable = labelled.frame if new_labels else labelled.frame[fits]
     left_out = {"a label that the dataset lacks": len(labelled.frame) - len(usable)}
     if len(usable):
         with tempfile.TemporaryDirectory(prefix="pigeonhole-labelled-") as folder:
             rows, collected = Path(folder) / "labelled.parquet", Path(folder) / "collected"
             usable.to_parquet(rows, index=False)
-            collect(str(rows), collected)
+            collect(str(rows), collected, multi_label=multi_label)
             try:
                 # What people say of single answers is no data set whose shares could be asked for.
                 any_share = dict.fromkeys(("max_rejected", "max_conflicts", "max_duplicates", "max_leaked"), 1.0)

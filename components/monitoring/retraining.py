@@ -26,6 +26,9 @@ _COMMAND = [sys.executable, "-m", "pipelines.cli"]
 _REPEATED = {"thresholds": "threshold", "checks": "check", "split": "split", "columns": "column"}
 """Options of `pigeonhole run` for parameters that are objects: one for each of their names."""
 
+_FLAGS = ("multi_label",)
+"""Options of `pigeonhole run` that have no value."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -70,6 +73,7 @@ def train(
     kept = _keep(enlarged, f"{data_root.rstrip('/')}/{digest[:12]}")
     record = Training(time.time(), digest, cause=cause, dataset=kept, run=place.results)
     write_training(log_url, model, record)
+    parameters = [*_kind(enlarged), *parameters]
     result: dict[str, Any] = {}
     try:
         if place.results:
@@ -83,6 +87,12 @@ def train(
     write_training(log_url, model, record)
     say(f"the training is {record.state}")
     return {**asdict(record), "result": result}
+
+
+def _kind(dataset: Path) -> list[str]:
+    """Return the parameters that say what kind of labels a dataset has, since its rows alone do not."""
+    report = json.loads((dataset / REPORT_FILE).read_text()) if (dataset / REPORT_FILE).is_file() else {}
+    return ["multi_label=true"] if report.get("multi_label") else []
 
 
 def _keep(enlarged: Path, where: str) -> str:
@@ -119,7 +129,9 @@ def run_options(parameters: Sequence[str], folder: Path) -> Iterator[str]:
         name, sign, value = parameter.partition("=")
         if not sign:
             raise InputError(f"the parameter '{parameter}' of the training has no '=': write NAME=VALUE")
-        if name == "hyperparameters":
+        if name in _FLAGS:
+            yield from (f"--{name.replace('_', '-')}" for _ in range(value.lower() == "true"))
+        elif name == "hyperparameters":
             file = folder / "hyperparameters.json"
             file.write_text(json.dumps(_object(name, value)))
             yield f"--hyperparameters={file}"

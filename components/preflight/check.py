@@ -43,6 +43,7 @@ class Plan:
     split: Mapping[str, str] = field(default_factory=dict)
     labels: Sequence[str] = ()
     ordinal: bool = False
+    multi_label: bool = False
     answer: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -55,7 +56,7 @@ def check(plan: Plan) -> None:
     training_rows(plan.profile)
     Checks.named(plan.checks)
     SplitRule.named(plan.split)
-    Classes(tuple(plan.labels), plan.ordinal)
+    Classes(tuple(plan.labels), plan.ordinal, plan.multi_label)
     AnswerNames.named(plan.answer)
     Thresholds.named({"min_accuracy": plan.min_accuracy, **plan.thresholds})
     if plan.max_length not in _TOKENS:

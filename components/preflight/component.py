@@ -29,6 +29,7 @@ def check(
     split: Dict[str, str] = {},  # noqa: B006, UP006
     labels: List[str] = [],  # noqa: B006, UP006
     ordinal: bool = False,
+    multi_label: bool = False,
     answer: Dict[str, str] = {},  # noqa: B006, UP006
 ) -> bool:
     """Refuse at once what a later step would refuse, and try out object storage and MLflow.
@@ -54,6 +55,7 @@ def check(
         split: how missing splits are drawn, by name.
         labels: the classes in their order; empty for those of the data.
         ordinal: whether they are steps from the lowest to the highest.
+        multi_label: whether a text may have any number of them, also none.
         answer: the verb and the field of the plain REST interface; empty for the usual ones.
 
     Returns:
@@ -69,7 +71,8 @@ def check(
                 backbone=backbone, min_accuracy=min_accuracy, thresholds=thresholds, max_length=max_length,
                 experiment=experiment, hyperparameters=hyperparameters, checkpoint_root=checkpoint_root,
                 num_nodes=num_nodes, service=service, namespace=namespace, prometheus=prometheus, rollout=rollout,
-                checks=checks, split=split, labels=labels, ordinal=ordinal, answer=answer,
+                checks=checks, split=split, labels=labels, ordinal=ordinal,
+                multi_label=multi_label, answer=answer,
             )
         )  # fmt: skip
     return True

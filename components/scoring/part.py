@@ -20,6 +20,8 @@ from components.scoring.canary import Tally
 from components.scoring.plan import Settings
 from components.scoring.rows import ADDED, TRUTH, UNREADABLE, writer
 from predictor.errors import InputError, one_line
+from predictor.label_sets import parted
+from predictor.model.calibration import answer_of
 from predictor.model.classifier import Classifier
 
 MISSING = "no text"
@@ -33,7 +35,7 @@ class Counts:
 
     rows: int
     labels: dict[str, int]
-    """Rows by the label that they got."""
+    """Rows by the label that they got; of a multi-label model a row counts for each of its labels."""
     unlabelled: dict[str, int]
     """Rows without one by reason, the place of a broken line left out."""
     canaries: Tally
@@ -43,10 +45,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Answers:
-    """The answers for a chunk; rows without a text have the number -1."""
+    """The answers for a chunk; rows without a text have none."""
 
-    best: NDArray[np.int64]
-    """The label's number, (rows,)."""
+    names: pa.Array
+    """The label of each row; of a multi-label model its labels, joined by `|`."""
+    confidence: NDArray[np.float32]
+    """In them, (rows,)."""
     probabilities: NDArray[np.float32]
     """Of shape (rows, labels); NaN in rows without a text."""
     reasons: list[str | None]
@@ -61,10 +65,10 @@ def score_part(
 ) -> Counts:
     """Score a Parquet file.
 
-    The output has a row for each row of the input, in its order, with its columns and `predicted_label`, `confidence`
-    (float32), `reason` (why there is no label; else null) and, if they are asked for, `probabilities` (a list in the
-    order of the bundle's labels). Rows of the columns `_canary` and `_unreadable`, which `make_plan` writes, are
-    counted; these two columns do not come out.
+    The output has a row for each row of the input, in its order, with its columns and `predicted_label` (of a
+    multi-label model all labels, joined by `|`, empty for none), `confidence` (float32), `reason` (why there is no
+    answer; else null) and, if they are asked for, `probabilities` (a list in the order of the bundle's labels). Rows of
+    the columns `_canary` and `_unreadable`, which `make_plan` writes, are counted; these two columns do not come out.
 
     Args:
         source: the file.
@@ -88,13 +92,12 @@ def score_part(
         with writer(target, schema, settings.text) as result:
             for table in chunks(parquet):
                 answers = _answers(table, classifier, settings.text)
-                names = pa.array(classifier.labels, pa.string()).take(pa.array(answers.best, mask=answers.best < 0))
-                found, strange = _tallied(table, names, settings, classifier.labels)
+                found, strange = _tallied(table, answers.names, settings, classifier)
                 tally, foreign = tally + found, foreign + strange
-                out = _joined(table, answers, names, schema)
+                out = _joined(table, answers, schema)
                 result.write_table(out)
                 rows += len(out)
-                labels.update(_counted(out["predicted_label"]))
+                labels.update(_counted(out["predicted_label"], classifier))
                 unlabelled.update(reason.partition(" (")[0] for reason in out["reason"].to_pylist() if reason)
                 if done:
                     done(rows)
@@ -126,10 +129,14 @@ def _answers(table: pa.Table, classifier: Classifier, column: str) -> _Answers:
     kept = np.array([row for row, text in zip(given, cleaned, strict=True) if text], dtype=np.int64)
     found = classifier.cleaned_probabilities([text for text in cleaned if text])
     probabilities = np.full((len(table), len(classifier.labels)), np.nan, dtype=np.float32)
-    best = np.full(len(table), -1, dtype=np.int64)
     probabilities[kept] = found
-    best[kept] = found.argmax(axis=1)
-    return _Answers(best, probabilities, reasons)
+    said, sure = answer_of(found, classifier.labels, classifier.thresholds)
+    names: list[str | None] = [None] * len(table)
+    for row, name in zip(kept.tolist(), said, strict=True):
+        names[row] = name
+    confidence = np.full(len(table), np.nan, dtype=np.float32)
+    confidence[kept] = sure
+    return _Answers(pa.array(names, pa.string()), confidence, probabilities, reasons)
 
 
 def _texts(column: pa.ChunkedArray) -> tuple[list[str | None], list[str | None]]:
@@ -163,28 +170,31 @@ def _decoded(column: pa.ChunkedArray) -> tuple[list[str | None], list[str | None
     return texts, reasons
 
 
-def _tallied(table: pa.Table, names: pa.Array, settings: Settings, labels: list[str]) -> tuple[Tally, int]:
-    """Return how many labelled rows are right, of those that count, and how many do not count."""
+def _tallied(table: pa.Table, names: pa.Array, settings: Settings, classifier: Classifier) -> tuple[Tally, int]:
+    """Return how many labelled rows are right, of those that count, and how many do not count.
+
+    A row whose label is blank is not labelled, for a multi-label model, too.
+    """
     truth: list[str | None] = [None] * len(table)
     columns = [TRUTH, *([settings.label] if settings.label != settings.text else [])]
     for column in columns:
         if column in table.schema.names and not pa.types.is_nested(table.schema.field(column).type):
             given = table[column].cast(pa.string()).to_pylist()
             truth = [one if one is not None else other for one, other in zip(truth, given, strict=True)]
-    known, answers = set(labels), names.to_pylist()
+    known, answers, several = set(classifier.labels), names.to_pylist(), classifier.thresholds is not None
     labelled = [row for row, label in enumerate(truth) if label]
-    counted = [row for row in labelled if truth[row] in known and answers[row] is not None]
-    right = sum(truth[row] == answers[row] for row in counted)
+    parts = {row: parted(truth[row] or "") if several else [truth[row]] for row in labelled}
+    counted = [row for row in labelled if known.issuperset(parts[row]) and answers[row] is not None]
+    right = sum(set(parts[row]) == set(parted(answers[row]) if several else [answers[row]]) for row in counted)
     return Tally(len(counted), right), len(labelled) - len(counted)
 
 
-def _joined(table: pa.Table, answers: _Answers, names: pa.Array, schema: pa.Schema) -> pa.Table:
+def _joined(table: pa.Table, answers: _Answers, schema: pa.Schema) -> pa.Table:
     """Return the rows of the input with the columns of the output."""
-    confidence = answers.probabilities.max(axis=1)
-    unsaid = answers.best < 0
+    unsaid = answers.names.is_null().to_numpy(zero_copy_only=False)
     made = {
-        "predicted_label": names,
-        "confidence": pa.array(confidence, pa.float32(), mask=unsaid),
+        "predicted_label": answers.names,
+        "confidence": pa.array(answers.confidence, pa.float32(), mask=unsaid),
         "reason": pa.array(answers.reasons, pa.string()),
     }
     if "probabilities" in schema.names:
@@ -201,7 +211,10 @@ def _lists(probabilities: NDArray[np.float32], unsaid: NDArray[np.bool_]) -> pa.
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values, mask=pa.array(unsaid))
 
 
-def _counted(column: pa.ChunkedArray) -> dict[str, int]:
-    return {
-        each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist() if each["values"] is not None
-    }
+def _counted(column: pa.ChunkedArray, classifier: Classifier) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for each in pc.value_counts(column).to_pylist():
+        if each["values"] is not None:
+            labels = [each["values"]] if classifier.thresholds is None else parted(each["values"])
+            found.update(dict.fromkeys(labels, each["counts"]))
+    return found

@@ -18,7 +18,8 @@ from components.scoring.canary import baseline_of
 from components.scoring.rows import TRUTH, Input, chunks, open_input, writer
 from components.scoring.store import Store, at_hand
 from predictor.errors import InputError
-from predictor.model.bundle import Bundle, sha256_of
+from predictor.label_sets import parted
+from predictor.model.bundle import MULTI, Bundle, sha256_of
 
 MOST_SHARDS = 64
 """Into which a pipeline divides the parts: as many tasks as its loop runs."""
@@ -191,7 +192,9 @@ def _canaries(place: str, bundle: Bundle) -> pa.Table | None:
     if lacking := [name for name in ("text", "label") if name not in frame.columns]:
         raise InputError(f"--canaries {place} has no column '{lacking[0]}': give the columns text and label")
     frame = frame[["text", "label"]].astype("string").dropna()
-    if foreign := set(frame["label"]) - set(bundle.spec.labels):
+    several = bundle.spec.problem_type == MULTI
+    given = {label for text in set(frame["label"]) for label in (parted(text) if several else [text])}
+    if foreign := given - set(bundle.spec.labels):
         raise InputError(
             f"--canaries {place} has the label '{min(foreign)}', which the bundle does not know: it knows "
             f"{', '.join(bundle.spec.labels)}"

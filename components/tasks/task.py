@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from predictor.errors import InputError
+from predictor.label_sets import SEPARATOR
 from predictor.naming import AnswerNames
 
 FOLDER = Path(__file__).parent
@@ -37,6 +38,8 @@ class Task(BaseModel):
     """The classes, in their order; empty for those that the data has, by name."""
     ordinal: bool = False
     """Whether the classes are steps from the lowest to the highest, so that an answer has a score."""
+    multi_label: bool = False
+    """Whether a text may have any number of the classes, also none."""
     answer: AnswerNames = AnswerNames()
     """What the plain REST interface of the served model calls its answers."""
     behaviour: str = ""
@@ -51,6 +54,10 @@ class Task(BaseModel):
             raise ValueError("labels are two or more different names, or none")
         if self.ordinal and not self.labels:
             raise ValueError("an ordinal task names its labels, from the lowest to the highest")
+        if self.ordinal and self.multi_label:
+            raise ValueError("a task is ordinal or multi_label: a text with several labels has no place in their order")
+        if self.multi_label and any(SEPARATOR in label for label in self.labels):
+            raise ValueError(f"a label of a multi_label task has no {SEPARATOR}, which stands between labels")
         return self
 
     def parameters(self) -> dict[str, Any]:
@@ -66,6 +73,7 @@ class Task(BaseModel):
             **({"data": self.data} if self.data else {}),
             "labels": list(self.labels),
             "ordinal": self.ordinal,
+            "multi_label": self.multi_label,
             "answer": self.answer.model_dump(),
             "behaviour": _content(Path(self.behaviour)) if self.behaviour else "",
             **accuracy,

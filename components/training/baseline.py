@@ -1,9 +1,13 @@
-"""The linear baseline, TF-IDF and a linear SVM, which a transformer has to beat to be worth its cost."""
+"""The linear baseline, TF-IDF and a linear SVM, which a transformer has to beat to be worth its cost.
+
+Of multi-label data it has a machine for each label, and a row is right where all its labels are.
+"""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,13 @@ from components.data.dataset import FOLD, Dataset, Split
 from components.data.tfidf import lowered, tfidf, writes_spaces
 from components.platform.progress import say
 from predictor.errors import InputError
+from predictor.label_sets import joined, parted
 
 RESULT_FILE = "baseline.json"
 PREDICTIONS_FILE = "predictions.parquet"
 # Weights, or scores, that are in memory at once, 256 MB: four classes of three million features take less.
 _MAX_WEIGHTS = 32_000_000
+_Learn = Callable[[Any, NDArray[Any], list[Any], int], list[NDArray[Any]]]
 # The class that stands for all classes outside the current block.
 _OTHERS = -1
 
@@ -55,13 +61,14 @@ def train_baseline(dataset: Dataset, out: Path, max_rows: int, seed: int) -> Bas
     features = tfidf(spaced)
     matrix = features.fit_transform(texts)
     splits = [features.transform(lowered(split.texts)) for split in (dataset.validation, dataset.test)]
-    validation, test = _predictions(matrix, np.array(train.labels, dtype=object), splits, seed)
+    learn = partial(_set_predictions, labels=dataset.labels) if dataset.multi_label else _predictions
+    validation, test = learn(matrix, np.array(train.labels, dtype=object), splits, seed)
     result = Baseline(
         features="word 1-2 grams" if spaced else "character 1-3 grams",
         train_rows=len(train),
         validation_accuracy=float((validation == dataset.validation.labels).mean()),
         test_accuracy=float((test == dataset.test.labels).mean()),
-        fold_accuracies=_cross_validated(train, seed),
+        fold_accuracies=_cross_validated(train, seed, learn),
     )
     out.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"id": dataset.test.frame["id"], "label": test}).to_parquet(out / PREDICTIONS_FILE, index=False)
@@ -85,7 +92,7 @@ def mean_and_interval(accuracies: Sequence[float]) -> tuple[float, float, float]
     return mean, max(mean - reach, 0.0), min(mean + reach, 1.0)
 
 
-def _cross_validated(train: Split, seed: int) -> tuple[float, ...]:
+def _cross_validated(train: Split, seed: int, learn: _Learn) -> tuple[float, ...]:
     """Return the accuracy on each fold of the train rows, learnt from the other folds; synthetic rows are not asked."""
     frame = train.frame
     if FOLD not in frame:
@@ -99,7 +106,7 @@ def _cross_validated(train: Split, seed: int) -> tuple[float, ...]:
         texts = lowered(learnt.texts)
         features = tfidf(writes_spaces(texts))
         matrix, asked_matrix = features.fit_transform(texts), features.transform(lowered(asked.texts))
-        (answers,) = _predictions(matrix, np.array(learnt.labels, dtype=object), [asked_matrix], seed)
+        (answers,) = learn(matrix, np.array(learnt.labels, dtype=object), [asked_matrix], seed)
         accuracies.append(float((answers == asked.labels).mean()))
     return tuple(accuracies) if len(accuracies) > 1 else ()
 
@@ -117,6 +124,33 @@ def load_baseline(folder: Path) -> tuple[Baseline, dict[str, str]]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder} holds no baseline ({error}): run the baseline step again") from error
     return result, dict(zip(predictions["id"], predictions["label"], strict=True))
+
+
+def _set_predictions(
+    train: Any, sets: NDArray[Any], splits: list[Any], seed: int, labels: Sequence[str]
+) -> list[NDArray[Any]]:
+    """Fit a linear SVM for each label and return the labels that each row gets, joined by `|`.
+
+    Args:
+        train: the training rows, a sparse matrix of shape (rows, features).
+        sets: labels of the training rows, joined by `|`.
+        splits: sparse matrices of rows to predict.
+        seed: fixes the solver.
+        labels: all labels in their order.
+    """
+    parts = [set(parted(text)) for text in sets]
+    found = [np.zeros((rows.shape[0], len(labels)), dtype=bool) for rows in splits]
+    for place, label in enumerate(labels):
+        mine = np.array([label in part for part in parts])
+        if mine.all() or not mine.any():  # nothing to learn
+            for has in found:
+                has[:, place] = mine.all()
+            continue
+        model = LinearSVC(C=0.5, random_state=seed).fit(train, mine)
+        for rows, has in zip(splits, found, strict=True):
+            has[:, place] = model.decision_function(rows) > 0
+    names = np.array(labels, dtype=object)
+    return [np.array([joined(names[row]) for row in has], dtype=object) for has in found]
 
 
 def _predictions(train: Any, labels: NDArray[Any], splits: list[Any], seed: int) -> list[NDArray[Any]]:

@@ -72,7 +72,7 @@ class TrainingJob:
         dataset = self._read_dataset()
         train = dataset.train.sample(rows, self.seed)
         if method is None:
-            method, reason = choose_method(train.labels, self.hyperparameters)
+            method, reason = choose_method(train.labels, self.hyperparameters, dataset.multi_label)
             say(reason)
         recipe = recipe_for(self.profile, len(train), self.max_length, method)
         recipe = recipe.with_hyperparameters(self.hyperparameters)
@@ -119,11 +119,13 @@ class LoadedJob:
 
             return fine_tune(
                 self.backbone, self.train, data.validation, data.labels, self.recipe, out, seed, on_epoch,
-                self.job.checkpoints,
+                self.job.checkpoints, data.multi_label,
             )  # fmt: skip
         from components.training.few_shot.head import fit_head
 
-        return fit_head(self.backbone, self.train, data.validation, data.labels, self.recipe, out, seed, on_epoch)
+        return fit_head(
+            self.backbone, self.train, data.validation, data.labels, self.recipe, out, seed, on_epoch, data.multi_label
+        )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

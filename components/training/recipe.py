@@ -10,6 +10,7 @@ from statistics import median
 from typing import Literal
 
 from predictor.errors import InputError
+from predictor.label_sets import parted
 
 HISTORY_FILE = "training.json"
 PROFILES = ("fast", "full")
@@ -112,7 +113,10 @@ def read_assignments(file: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the training history; times in seconds, accuracy on the validation split."""
+    """One row of the training history; times in seconds, accuracy on the validation split.
+
+    Of multi-label data the accuracy is micro F1, with a label from a probability of a half on.
+    """
 
     epoch: int
     train_loss: float
@@ -150,18 +154,24 @@ def recipe_for(profile: str, rows: int, max_length: int, method: Method = "full"
     return Recipe(epochs=epochs, learning_rate=8e-5, label_smoothing=0.05, max_length=max_length)
 
 
-def choose_method(labels: Sequence[str], hyperparameters: Mapping[str, str]) -> tuple[Method, str]:
+def choose_method(
+    labels: Sequence[str], hyperparameters: Mapping[str, str], multi_label: bool = False
+) -> tuple[Method, str]:
     """Return how to train on rows with these labels, and why in words.
 
     Args:
-        labels: the label of each training row.
+        labels: the label of each training row; of multi-label data its labels, joined by `|`.
         hyperparameters: those set by name; all are of fine-tuning, so with any of them that is the method.
+        multi_label: whether a row has any number of labels. Contrastive training is then left out, since two rows with
+            some labels in common are neither of one class nor of two.
     """
-    counts = Counter(labels)
+    counts = Counter(label for text in labels for label in (parted(text) if multi_label else (text,)))
     typical, classes = round(median(counts.values())), len(counts)
     fewer = f"since {typical} labels a class are fewer than"
     if hyperparameters:
         return "full", "fine-tuning, since its hyper-parameters were given"
+    if multi_label and typical < FINE_TUNING_LABELS:
+        return "frozen", f"a head on frozen embeddings, {fewer} {FINE_TUNING_LABELS}"
     if typical < FEW_SHOT_LABELS and classes <= FEW_SHOT_CLASSES:
         return "few-shot", f"contrastive few-shot, {fewer} {FEW_SHOT_LABELS}"
     if typical < FEW_SHOT_LABELS:

@@ -33,13 +33,14 @@ def append(
       pigeonhole data append out/news/data data/new-topics --new-labels --check max_rejected=0.01 --out out/more
     """
     from components.data.append import append as append_rows
+    from components.data.append import is_multi_label
     from components.data.collect import collect
     from components.data.preparing.settings import Checks
 
     limits = Checks.named(assigned(check, "--check"))
     with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
         collected = Path(folder) / "collected"
-        collect(rows, collected)
+        collect(rows, collected, multi_label=is_multi_label(dataset))
         report = append_rows(dataset, collected, out, seed, limits, new_labels)
     last = report["appended"][-1]
     shown = {name: last[name] for name in ("given", "added", "rejected", "duplicates", "leakage", "new_labels")}

@@ -61,6 +61,14 @@ def run(
             help="Least test accuracy that passes the gate.  [default: the task's, or 0.9]",
         ),
     ] = None,
+    multi_label: Annotated[
+        bool,
+        typer.Option(
+            "--multi-label",
+            envvar="PIGEONHOLE_MULTI_LABEL",
+            help="A text may have any number of labels, joined by | in --data, or as a list.  [default: the task's]",
+        ),
+    ] = False,
     max_length: Annotated[
         int, typer.Option(envvar="PIGEONHOLE_MAX_LENGTH", min=8, max=512, help="Tokens a text is cut at.")
     ] = 128,
@@ -87,6 +95,7 @@ def run(
       pigeonhole run --task sentiment --data data/reviews --profile full --min-accuracy 0.7 --out out/sentiment
       pigeonhole run --data tickets.csv --column text=body --column label=topic --out out/tickets
       pigeonhole run --data sql:postgresql+psycopg://db/desk --query "SELECT body AS text, topic AS label FROM tickets"
+      pigeonhole run --data tickets.jsonl --multi-label --out out/tags
       pigeonhole run --data named:ag_news --backbone distilbert-base-uncased --profile full --out out/ag
       pigeonhole run --hyperparameters out/tune/search.json --out out/tuned
       pigeonhole run --threshold min_class_recall=0.6 --threshold champion_margin=0.005 --out out/news
@@ -103,6 +112,7 @@ def run(
     Checks.named(checks)
     SplitRule.named(rule)
     about = _parameters(task, data)
+    about |= {"multi_label": True} if multi_label else {}
     usual_name, default = about.pop("name"), about.pop("min_accuracy", Thresholds.min_accuracy)
     data, name = about.pop("data"), name or usual_name
     min_accuracy = default if min_accuracy is None else min_accuracy

@@ -9,6 +9,7 @@ import httpx
 from predictor.client.retry import Busy, seconds_to_wait
 from predictor.client.server import TIMEOUT_SECONDS, Answers, AskOnce, EmptyTextsFound, Server, expecting_predictions
 from predictor.errors import InputError, Unavailable, one_line
+from predictor.label_sets import label_of
 
 
 @contextmanager
@@ -28,7 +29,8 @@ def _ask_v1(client: httpx.Client, server: Server, texts: Sequence[str]) -> Answe
     body = post(client, url, {"instances": list(texts)}, server.authorization())
     with expecting_predictions(url):
         rows = body["predictions"]
-        labels, confidences = [row["label"] for row in rows], [row["confidence"] for row in rows]
+        labels: list[str | None] = [label_of(row) for row in rows]
+        confidences = [row["confidence"] for row in rows]
         scores = [row["score"] for row in rows] if rows and "score" in rows[0] else None
         return Answers(labels, confidences, str(body.get("model_version", "")), scores)
 
@@ -40,7 +42,8 @@ def _ask_v2(client: httpx.Client, server: Server, texts: Sequence[str]) -> Answe
     with expecting_predictions(url):
         outputs = {output["name"]: output["data"] for output in body["outputs"]}
         version = str(body.get("model_version", ""))
-        return Answers(outputs["label"], outputs["confidence"], version, outputs.get("score"))
+        labels = outputs["labels"] if "labels" in outputs else outputs["label"]
+        return Answers(labels, outputs["confidence"], version, outputs.get("score"))
 
 
 def post(client: httpx.Client, url: str, body: dict[str, Any], headers: Mapping[str, str]) -> Any:

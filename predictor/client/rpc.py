@@ -41,7 +41,8 @@ def connected(server: Server) -> Iterator[AskOnce]:
                 raise _translated(error, target) from error
             with expecting_predictions(target):
                 outputs = {output.name: output.contents for output in response.outputs}
-                labels = [label.decode() for label in outputs["label"].bytes_contents]
+                said = outputs["labels" if "labels" in outputs else "label"]
+                labels = [label.decode() for label in said.bytes_contents]
                 scores = list(outputs["score"].fp32_contents) if "score" in outputs else None
                 return Answers(labels, list(outputs["confidence"].fp32_contents), response.model_version, scores)
 

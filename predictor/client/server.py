@@ -64,8 +64,9 @@ class Answers:
     """
 
     labels: list[str | None]
+    """Of a model whose texts may have several labels: all of a text's, joined by `|`, in the order of the labels."""
     confidences: list[float | None]
-    """Probabilities of the labels, from 0 to 1."""
+    """Probabilities of the labels, from 0 to 1; of several labels, that of the least sure decision about one."""
     version: str
     scores: list[float | None] | None = None
     """From -1, the lowest label, to 1, the highest; None where the labels of the model have no order."""

@@ -7,9 +7,11 @@ SHA-256 of every other file, so its own SHA-256 names the whole bundle; a folder
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from predictor.errors import InputError
 from predictor.files import whole
@@ -26,6 +28,10 @@ REFERENCE_FILE = "reference.parquet"
 """At most `REFERENCE_ROWS` validation rows with the answers to them, with which later texts are compared."""
 REFERENCE_ROWS = 2_000
 
+ProblemType = Literal["single_label_classification", "multi_label_classification"]
+"""The names of transformers."""
+SINGLE: ProblemType = "single_label_classification"
+MULTI: ProblemType = "multi_label_classification"
 Precision = Literal["int8", "fp32", "torch"]
 MODEL_FILES: dict[Precision, str] = {
     "int8": "onnx/model_int8.onnx",
@@ -77,6 +83,10 @@ class ServingSpec(BaseModel):
     """Whether the labels are steps from the lowest to the highest, so that an answer has a score."""
     answer: AnswerNames = AnswerNames()
     """What the plain REST interface calls the answers; the usual names in bundles that are older than it."""
+    problem_type: ProblemType = Field(default=SINGLE, exclude_if=lambda kind: kind == SINGLE)
+    """As in `config.json`: whether a text has one label, or any number. It is written only where it is the latter."""
+    thresholds: dict[str, float] = Field(default={}, exclude_if=lambda levels: not levels)
+    """Of a multi-label model, the probability from which on a text has a label, by label."""
     cleaning: Cleaning
     max_length: int = Field(ge=8)
     pad_token_id: int
@@ -95,6 +105,19 @@ class ServingSpec(BaseModel):
     cascade_reason: str = ""
     versions: dict[str, str]
     files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if set(self.thresholds) != (set(self.labels) if self.problem_type == MULTI else set()):
+            raise ValueError("thresholds are of each label of a multi-label model, and of no other")
+        return self
+
+    @property
+    def least(self) -> NDArray[np.float32] | None:
+        """The thresholds in the order of the labels, shape (labels,); None where a text has one label."""
+        if self.problem_type == SINGLE:
+            return None
+        return np.array([self.thresholds[label] for label in self.labels], dtype=np.float32)
 
 
 class _Version(BaseModel):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.model.bundle import Bundle, Precision
-from predictor.model.calibration import ordinal_scores, softmax
+from predictor.model.calibration import answer_of, ordinal_scores, sigmoid, softmax
 from predictor.model.cascade import Cascade
 from predictor.model.conformal import Conformal
 from predictor.model.engine import Engine, Logits, load_engine
@@ -59,7 +59,9 @@ class Answer:
     """The answer for one text; `probabilities` are in the order of the bundle's labels."""
 
     label: str
+    """Of a multi-label model all labels that the text has, joined by `|`."""
     confidence: float
+    """Of a multi-label model the probability that its least sure decision about a label is right."""
     probabilities: tuple[float, ...]
     score: float | None = None
     """From -1, the lowest label, to 1, the highest; None where the labels have no order."""
@@ -77,11 +79,15 @@ class Classifier:
         InputError: the folder is not a bundle that this release can read.
     """
 
+    thresholds: NDArray[np.float32] | None = None
+    """Of a multi-label model, from which probability on a text has each label; None where a text has one label."""
+
     def __init__(self, path: Path, precision: Precision | None = None, cascade: bool = True) -> None:
         self.bundle = Bundle.open(path)
         self.labels = self.bundle.spec.labels
         self.encoder = Encoder(path, self.bundle.spec.max_length, self.bundle.spec.cleaning)
         self.precision = precision or self.bundle.spec.precision
+        self.thresholds = self.bundle.spec.least
         self._engine = load_engine(self.bundle, self.precision)
         self.lanes = self._engine.lanes
         self.about = self._engine.about
@@ -122,20 +128,24 @@ class Classifier:
 
     def _transformed(self, cleaned: Sequence[str], done: Callable[[int], None] | None) -> NDArray[np.float32]:
         logits = run_sorted(self._engine, self.encoder.encode(cleaned), self._pool, done)
-        return softmax(logits, self.bundle.spec.temperature)
+        return self._calibrated(logits)
 
     def run(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Return the probabilities of one batch of token ids; safe in as many threads at once as there are `lanes`."""
-        return softmax(self._engine(ids), self.bundle.spec.temperature)
+        return self._calibrated(self._engine(ids))
+
+    def _calibrated(self, logits: Logits) -> NDArray[np.float32]:
+        calibrate = softmax if self.thresholds is None else sigmoid
+        return calibrate(logits, self.bundle.spec.temperature)
 
     def classify(self, texts: Sequence[str]) -> list[Answer]:
         """Return the answer for each text, in order."""
         rows = self.probabilities(texts)
-        best = rows.argmax(axis=1)
+        answers, confidences = answer_of(rows, self.labels, self.thresholds)
         scores = ordinal_scores(rows).tolist() if self.bundle.spec.ordinal else [None] * len(rows)
         return [
-            Answer(self.labels[top], float(row[top]), tuple(map(float, row)), score)
-            for row, top, score in zip(rows, best, scores, strict=True)
+            Answer(label, sure, tuple(map(float, row)), score)
+            for row, label, sure, score in zip(rows, answers, confidences.tolist(), scores, strict=True)
         ]
 
     def close(self) -> None:

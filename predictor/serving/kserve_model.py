@@ -13,7 +13,7 @@ import orjson
 from kserve import Model
 from numpy.typing import NDArray
 
-from predictor.errors import EmptyTexts, NotServed, TooLarge, TooLate
+from predictor.errors import BadRequest, EmptyTexts, NotServed, TooLarge, TooLate
 from predictor.model.bundle import Precision
 from predictor.model.classifier import Classifier
 from predictor.model.conformal import threshold_of
@@ -28,16 +28,8 @@ from predictor.serving.redis.metrics import RedisMetrics
 from predictor.serving.scheduler import MOST_VALUES, Limits, Scheduler
 from predictor.serving.wire.bounds import SMALL
 from predictor.serving.wire.feedback import read_feedback
-from predictor.serving.wire.requests import (
-    INPUTS,
-    InferenceRequest,
-    output_types,
-    read_deadline,
-    read_grpc,
-    read_one,
-    read_v1,
-    read_v2,
-)
+from predictor.serving.wire.outputs import INPUTS, output_types
+from predictor.serving.wire.requests import InferenceRequest, read_deadline, read_grpc, read_one, read_v1, read_v2
 from predictor.serving.wire.responses import Model as Answering
 from predictor.serving.wire.responses import explained, grpc_answer, v1_answer, v2_answer
 
@@ -86,13 +78,16 @@ class TextClassifier(Model):  # type: ignore[misc]
         self.version = found.digest[:12]
         edges = self.classifier.reference.token_edges
         threshold = found.spec.confidence_threshold
-        self.metrics = Metrics(name, revision or self.version, found.spec.labels, edges, threshold=threshold)
+        least = self.classifier.thresholds
+        self.metrics = Metrics(
+            name, revision or self.version, found.spec.labels, edges, threshold=threshold, least=least
+        )
         self.metrics.serves(found.digest, self.classifier.precision)
         if self.classifier.cascade:
             self.metrics.cascades(self.classifier.cascade.spec.share)
         self._labels = found.spec.labels
-        self._known = frozenset(self._labels)
-        self.answering = Answering(name, self.version, self._labels, self.classifier.conformal, found.spec.ordinal)
+        conformal, ordinal = self.classifier.conformal, found.spec.ordinal
+        self.answering = Answering(name, self.version, self._labels, conformal, ordinal, least)
         self.names = found.spec.answer
         """What plain REST calls the answers."""
         redis_metrics = RedisMetrics(name, revision or self.version)
@@ -100,17 +95,19 @@ class TextClassifier(Model):  # type: ignore[misc]
         if redis_url:
             # Answers differ with these, if only in the last digits.
             about = f"{self.version}:{self.classifier.precision}{':cascade' if self.classifier.cascade else ''}"
-            self._shared = SharedCache(redis_url, about, len(self._labels), redis_metrics.shared_cache)
+            count = redis_metrics.shared_cache
+            self._shared = SharedCache(redis_url, about, len(self._labels), count, sums_to_one=least is None)
         self._scheduler = Scheduler(self.classifier, limits, self.metrics, self._shared)
         answer = partial(self._scheduler.probabilities, background=True)
-        self.jobs = Jobs(redis_url, name, self._labels, self.version, answer, redis_metrics)
+        kind = name if least is None else f"{name}|"  # bundles that answer in another way share no job
+        self.jobs = Jobs(redis_url, kind, self._labels, self.version, answer, redis_metrics)
         """Of callers who come back for their answers."""
         self.most_texts = self._scheduler.most_texts
         """Of a request; one with more is always refused."""
         self._explainer = Explainer(self.classifier)
         self.log: PredictionLog | None = None
         if log:
-            source = Source(revision or self.version, found.digest, self._labels, log.redaction)
+            source = Source(revision or self.version, found.digest, self._labels, log.redaction, least)
             self.log = PredictionLog(log, name, source, self.metrics)
 
     def warm_up(self) -> None:
@@ -156,7 +153,7 @@ class TextClassifier(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Return the V2 output tensors."""
-        return output_types(len(self._labels), self.answering.ordinal)
+        return output_types(len(self._labels), self.answering.ordinal, self.answering.multi_label)
 
     async def answer_v1(self, body: bytes, deadline: bytes | None, request_id: str) -> bytes:
         """Answer a V1 body with a V1 body; `deadline` is a gateway's header, where there is one."""
@@ -199,7 +196,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         async def take(_: float) -> bytes:
             if not self.log:
                 raise NotServed("there is no prediction log to keep feedback in: start the server with --log-url")
-            records = await self.run(len(body) > SMALL, read_feedback, body, self._known)
+            records = await self.run(len(body) > SMALL, read_feedback, body, self._labels, self.answering.multi_label)
             self.log.labelled(records)
             self.metrics.feedback(accepted=len(records))
             return orjson.dumps({"accepted": len(records)})
@@ -210,6 +207,8 @@ class TextClassifier(Model):  # type: ignore[misc]
         """Answer a V1 body of one text with what each part of it adds to the answer."""
 
         async def answer(started: float) -> bytes:
+            if self.answering.multi_label:
+                raise BadRequest("answers with any number of labels are not explained: ask for predictions")
             request = await self.run(len(body) > SMALL, read_one, body)
             threshold_of(self.answering.conformal, request.coverage)
             self._explainer.check_free()  # refuse now, before the text is run
@@ -259,7 +258,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         Raises:
             Refusal: there is no answer.
         """
-        request = request.of_model(self.answering.ordinal)
+        request = request.of_model(self.answering.ordinal, self.answering.multi_label)
         request = replace(request, id=request.id or request_id or new_id())
         threshold_of(self.answering.conformal, request.coverage)  # refuse now, before the texts are run
         values = request.values(len(self._labels))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from predictor import metric_names as names
+from predictor.model.calibration import least_sure, ranked
 from predictor.model.reference import CONFIDENCE_EDGES
 from predictor.serving.batcher import Batch
 
@@ -38,6 +39,7 @@ class Metrics:
         token_edges: the bundle's edges of text lengths, so that traffic can be compared with the validation split.
         registry: where the series are registered.
         threshold: the confidence under which an answer is doubtful.
+        least: of a multi-label model, the least probability of each label.
     """
 
     def __init__(
@@ -48,10 +50,11 @@ class Metrics:
         token_edges: Sequence[int],
         registry: CollectorRegistry = REGISTRY,
         threshold: float = 0.0,
+        least: NDArray[np.float32] | None = None,
     ) -> None:
         self._who = (model_name, revision)
         self._registry = registry
-        self._threshold = threshold
+        self._threshold, self._least = threshold, least
         self._requests = Counter(
             names.REQUESTS,
             "Requests by protocol (v1, v2, grpc, rest) and HTTP status (gRPC codes as their HTTP likeness, 499 for "
@@ -64,7 +67,12 @@ class Metrics:
             for protocol in _PROTOCOLS
             for code in (*_CODES, *_MORE_CODES.get(protocol, ()))
         }
-        predictions = self._of(Counter, names.PREDICTIONS, "Texts answered, by category.", names.CATEGORY)
+        predictions = self._of(
+            Counter,
+            names.PREDICTIONS,
+            "Texts answered, by category; a text with several labels counts for each.",
+            names.CATEGORY,
+        )
         self._predictions = [predictions.labels(*self._who, label) for label in labels]
         self._latency = self._of(
             Histogram, names.LATENCY, "From a request read to its answer written.", buckets=_LATENCY
@@ -231,9 +239,14 @@ class Metrics:
             self._queue.observe(waited)
 
     def answered(self, rows: NDArray[np.float32]) -> None:
-        """Count answers: probabilities of shape (texts, labels)."""
-        for best, confidence in zip(rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist(), strict=True):
-            self._predictions[best].inc()
+        """Count answers: probabilities of shape (texts, labels). A text counts for each label that it has."""
+        if self._least is None:
+            found, sure = [[best] for best in rows.argmax(axis=1).tolist()], rows.max(axis=1)
+        else:
+            found, sure = ranked(rows, self._least), least_sure(rows, self._least)
+        for labels, confidence in zip(found, sure.tolist(), strict=True):
+            for label in labels:
+                self._predictions[label].inc()
             self._confidence.observe(confidence)
             if confidence < self._threshold:
                 self._low_confidence.inc()

@@ -154,7 +154,12 @@ def _server(model: "TextClassifier", http_port: int, grpc_port: int, limits: Lim
     requests, answers = ByteBudget(BODIES * limits.body_bytes), ByteBudget(ANSWER_BYTES)
     spec = model.classifier.bundle.spec
     levels = levels_of(model.classifier.conformal)
-    page = document(model.name, model.version, spec.labels, levels, spec.ordinal, spec.answer, bool(access.tokens))
+    if access.ui and model.answering.multi_label:
+        raise InputError("--ui shows one label a text, and this model may give several: leave --ui out, and use /docs")
+    page = document(
+        model.name, model.version, spec.labels, levels, spec.ordinal, spec.answer, bool(access.tokens),
+        model.answering.multi_label,
+    )  # fmt: skip
     pages = docs_pages() | (ui_page(model, bool(access.tokens)) if access.ui else {})
 
     class TruthfulDataPlane(DataPlane):  # type: ignore[misc]

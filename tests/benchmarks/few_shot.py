@@ -42,7 +42,7 @@ def accuracy(backbone: Path, data: Dataset, labels_a_class: int, seed: int) -> f
     ids = Encoder(backbone, MAX_LENGTH)(data.test.texts)
     precision = choose_precision(model)
     model.to(precision.device)
-    _, right, _ = score(model, ids, data.test.label_ids(data.labels), 0, precision)
+    _, right, *_ = score(model, ids, data.test.label_ids(data.labels), 0, precision)
     return 100 * right / len(ids)
 
 

@@ -146,7 +146,7 @@ def accuracy_of(model: Any, data: Dataset, backbone: Path) -> float:
     precision = choose_precision(model)
     model.to(precision.device)
     ids = Encoder(backbone, MAX_LENGTH)(data.test.texts)
-    _, right, _ = score(model, ids, data.test.label_ids(data.labels), 0, precision)
+    _, right, *_ = score(model, ids, data.test.label_ids(data.labels), 0, precision)
     return right / len(ids)
 
 

@@ -14,6 +14,7 @@ from components.data.inspection.processes import Processes
 from components.data.label_errors import MOST_ROWS, probable_label_errors
 from components.data.language import differing, languages, usual_languages
 from components.platform.progress import say
+from predictor.label_sets import parted
 from predictor.model.cpus import available_cpus
 
 # Bounds of the bars of the histogram of lengths; longer texts are in the last one.
@@ -56,14 +57,18 @@ class Inspection:
 
 
 def inspect(dataset: Dataset, seed: int) -> Inspection:
-    """Look at the rows of all splits; at most `MOST_ROWS` for what takes long, with each class in proportion."""
+    """Look at the rows of all splits; at most `MOST_ROWS` for what takes long, with each class in proportion.
+
+    Where rows have any number of labels, a probable label error is judged among the sets of labels that rows have.
+    """
     frames = [getattr(dataset, name).frame[COLUMNS].assign(split=name) for name in SPLITS]
     everything = pd.concat(frames, ignore_index=True)
     frame = Split(everything).sample(MOST_ROWS, seed).frame.reset_index(drop=True)
     texts, labels = frame["text"].tolist(), frame["label"].tolist()
     with Processes(available_cpus()) as processes:
         found = processes.map(languages, texts)
-        words = class_words(texts, labels, processes)
+        of_words, of_labels = _by_label(texts, labels) if dataset.multi_label else (texts, labels)
+        words = class_words(of_words, of_labels, processes)
     counts = Counter(found)
     foreign = np.flatnonzero(differing(found, usual_languages(counts)))
     errors = probable_label_errors(texts, labels, seed)
@@ -78,6 +83,12 @@ def inspect(dataset: Dataset, seed: int) -> Inspection:
         lengths=_lengths(everything["text"]),
         words=words,
     )
+
+
+def _by_label(texts: list[str], labels: list[str]) -> tuple[list[str], list[str]]:
+    """Return each text once for each of its labels, and these labels."""
+    pairs = [(text, label) for text, mine in zip(texts, labels, strict=True) for label in parted(mine)]
+    return [text for text, _ in pairs], [label for _, label in pairs]
 
 
 def _lengths(texts: "pd.Series[str]") -> Lengths:

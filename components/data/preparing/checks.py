@@ -32,13 +32,13 @@ def check_labels(rows: Rows, checks: Checks) -> float:
         InputError: a class has no rows that can be used, there are fewer than two classes, validation or test has none,
             or too many rows with other labels.
     """
-    train = rows.split == TRAIN
-    declared, left = (np.unique(rows.label[mine]) for mine in (train, train & (rows.fate == Fate.KEPT)))
-    if len(empty := np.setdiff1d(declared[declared >= 0], left)):
-        name = rows.labels[empty[0]]
+    train = np.flatnonzero((rows.split == TRAIN) & (rows.label >= 0))
+    declared, left = (np.flatnonzero(rows.class_counts(mine)) for mine in (train, train[rows.fate[train] == Fate.KEPT]))
+    if len(empty := np.setdiff1d(declared, left)):
+        name = rows.classes[empty[0]]
         raise InputError(f"class '{name}' in train has no row with text: add texts for it or remove the class")
     if len(left) < 2:
-        found = f"only the class '{rows.labels[left[0]]}'" if len(left) else "no labelled rows"
+        found = f"only the class '{rows.classes[left[0]]}'" if len(left) else "no labelled rows"
         raise InputError(f"train has {found}: a classifier needs rows of at least two classes")
     unknown = 0.0
     for split in (TEST, VALIDATION):
@@ -46,7 +46,7 @@ def check_labels(rows: Rows, checks: Checks) -> float:
         given = (rows.split == split) & (rows.fate != Fate.WITHHELD)
         if given.any() and not len(rows.kept(split)):
             raise InputError(f"{SPLITS[split]} has no row with text and label: fill it, or leave the file out")
-    rows.keep_labels(left)
+    rows.keep_labels(left.astype(np.int32))
     return unknown
 
 
@@ -57,10 +57,11 @@ def _reject_unknown(rows: Rows, split: int, checks: Checks) -> float:
         InputError: they are too many.
     """
     kept = rows.kept(split)
-    unknown = kept[~np.isin(rows.label[kept], rows.label[rows.kept(TRAIN)])]
+    known = rows.class_counts(rows.kept(TRAIN)) > 0
+    unknown = kept[~rows.of_classes(kept, known)]
     share = len(unknown) / max(len(kept), 1)
     if share > checks.max_unknown_labels:
-        label = rows.labels[rows.label[unknown].min()]
+        label = rows.classes[np.flatnonzero((rows.class_counts(unknown) > 0) & ~known)[0]]
         raise InputError(
             f"{SPLITS[split]} has the label '{label}', which train lacks: add such rows to train or correct the label "
             f"(that is {share:.1%} of its rows; the check max_unknown_labels allows {checks.max_unknown_labels:.1%})"
@@ -98,16 +99,16 @@ def check_classes(rows: Rows, checks: Checks) -> dict[str, float]:
             "and white space make no difference, nor a few words): correct the labels, or look at what tells the "
             "classes apart"
         )
-    counts = np.bincount(rows.label[kept], minlength=len(rows.labels))
+    counts = rows.class_counts(kept)
     fewest, most = counts.argmin(), counts.argmax()
     if counts[fewest] < checks.min_rows_per_class:
         raise InputError(
-            f"class '{rows.labels[fewest]}' has {counts[fewest]} rows in train without copies and rows of other "
+            f"class '{rows.classes[fewest]}' has {counts[fewest]} rows in train without copies and rows of other "
             f"splits, {checks.min_rows_per_class:g} are needed (min_rows_per_class): add texts for it"
         )
     if counts[most] > checks.max_imbalance * counts[fewest]:
         raise InputError(
-            f"class '{rows.labels[most]}' has {counts[most]:,} rows in train and class '{rows.labels[fewest]}' has "
+            f"class '{rows.classes[most]}' has {counts[most]:,} rows in train and class '{rows.classes[fewest]}' has "
             f"{counts[fewest]:,}, but max_imbalance is {checks.max_imbalance:g}: add texts for the small class, leave "
             "it out, or raise that check"
         )
@@ -123,10 +124,10 @@ def check_drawn(rows: Rows, checks: Checks) -> float:
     Raises:
         InputError: they are too many, or a class has no row left at all.
     """
-    left = np.bincount(rows.label[rows.fate == Fate.KEPT], minlength=len(rows.labels))
+    left = rows.class_counts(np.flatnonzero(rows.fate == Fate.KEPT))
     if len(empty := np.flatnonzero(left == 0)):
         raise InputError(
-            f"class '{rows.labels[empty[0]]}' has no row left, since all are close to rows of other splits: add texts "
+            f"class '{rows.classes[empty[0]]}' has no row left, since all are close to rows of other splits: add texts "
             "for it, or split in another way"
         )
     unknown = max(_reject_unknown(rows, split, checks) for split in (TEST, VALIDATION))
@@ -136,7 +137,7 @@ def check_drawn(rows: Rows, checks: Checks) -> float:
                 f"no row is left for {name}, since all are close to rows of other splits: add texts, or split in "
                 "another way"
             )
-    rows.keep_labels(np.unique(rows.label[rows.kept(TRAIN)]))
+    rows.keep_labels(np.flatnonzero(rows.class_counts(rows.kept(TRAIN))).astype(np.int32))
     return unknown
 
 

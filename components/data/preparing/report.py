@@ -21,10 +21,7 @@ _MOST_LANGUAGES = 2000
 
 def counts(rows: Rows) -> dict[str, Any]:
     """Count rows by split, label and reason."""
-    by_label = {
-        name: np.bincount(rows.label[rows.kept(split)], minlength=len(rows.labels)).tolist()
-        for split, name in enumerate(SPLITS)
-    }
+    by_label = {name: rows.class_counts(rows.kept(split)).tolist() for split, name in enumerate(SPLITS)}
     rejected = {
         f"{name}: {fate.words}": rows.count(fate, split)
         for fate in map(Fate, REJECTED)
@@ -34,12 +31,12 @@ def counts(rows: Rows) -> dict[str, Any]:
     given = np.bincount(rows.given, minlength=len(rows.names)).tolist()
     return {
         "given": dict(zip(rows.names, given, strict=True)),
-        "rows": {name: sum(by_label[name]) for name in SPLITS},
-        "rows_by_label": {name: dict(zip(rows.labels, by_label[name], strict=True)) for name in SPLITS},
+        "rows": {name: len(rows.kept(split)) for split, name in enumerate(SPLITS)},
+        "rows_by_label": {name: dict(zip(rows.classes, by_label[name], strict=True)) for name in SPLITS},
         "rejected": {reason: count for reason, count in rejected.items() if count},
         "cleaning": _merged(rows),
         "duplicates": {"removed from train": copies + conflicts, "of them with conflicting labels": conflicts},
-        "untested": [label for label, count in zip(rows.labels, by_label[SPLITS[TEST]], strict=True) if not count],
+        "untested": [label for label, count in zip(rows.classes, by_label[SPLITS[TEST]], strict=True) if not count],
     }
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from components.data.damage import damaged
 from components.data.dataset import FOLD
 from components.data.preparing.chunks import CHUNK, Chunks, check_schema
+from components.data.preparing.label_sets import LabelSets
 from components.data.preparing.scratch import Scratch
 from components.data.preparing.settings import GROUP, RANDOM, TIME, Checks, SplitRule
 from components.platform.progress import Progress
 from predictor.errors import InputError
+from predictor.label_sets import joined, parted
 from predictor.model.text import Cleaning, clean
 
 _KEY = Cleaning(lowercase=True)
@@ -76,7 +78,7 @@ class Rows:
     names: list[str]
     """The splits that were given."""
     labels: list[str]
-    """All label names, sorted."""
+    """All label names, sorted; of multi-label data all sets of labels, each a text."""
     given: NDArray[np.int8]
     """The split that the row was given in, as a position in `names`."""
     label: NDArray[np.int32]
@@ -97,6 +99,13 @@ class Rows:
     """Rows that stay, whatever is found out about them."""
     fold: NDArray[np.int8]
     """The fold of a train row for cross-validation; -1 for none."""
+    sets: LabelSets | None = None
+    """Of multi-label data, which labels the entries of `labels` have."""
+
+    @property
+    def classes(self) -> list[str]:
+        """What rows are told apart by: the label names, of multi-label data, too."""
+        return self.labels if self.sets is None else self.sets.names
 
     def __len__(self) -> int:
         return len(self.given)
@@ -111,11 +120,32 @@ class Rows:
         self.fate[rows] = fate
         return len(rows)
 
+    def class_counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many of these rows, which have labels, each class has."""
+        counts = np.bincount(self.label[rows], minlength=len(self.labels))
+        return counts if self.sets is None else self.sets.counts(counts)
+
+    def members(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return each pair of a place among these rows and a class of the row there."""
+        if self.sets is None:
+            return np.arange(len(rows)), self.label[rows].astype(np.int64)
+        return self.sets.members(self.label[rows])
+
+    def of_classes(self, rows: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return whether all classes of each of these rows are among those that are known."""
+        good = known if self.sets is None else self.sets.within(known)
+        return good[self.label[rows]]
+
     def keep_labels(self, kept: NDArray[np.int32]) -> None:
-        """Forget all labels but these; rows with another one have none from now on."""
+        """Forget all classes but these; rows with another one have no label from now on."""
         into = np.full(len(self.labels) + 1, -1, dtype=np.int32)
-        into[kept] = np.arange(len(kept))
-        self.labels = [self.labels[label] for label in kept]
+        if self.sets is None:
+            into[kept] = np.arange(len(kept))
+            self.labels = [self.labels[label] for label in kept]
+        else:
+            self.sets, left = self.sets.keep(kept)
+            into[left] = np.arange(len(left))
+            self.labels = self.sets.written()
         self.label = into[self.label]
 
     def count(self, fate: Fate, split: int) -> int:
@@ -123,7 +153,9 @@ class Rows:
         return int(((self.fate == fate) & (self.split == split)).sum())
 
 
-def scan(sources: dict[str, Chunks], checks: Checks, rule: SplitRule, scratch: Scratch) -> Rows:
+def scan(
+    sources: dict[str, Chunks], checks: Checks, rule: SplitRule, scratch: Scratch, multi_label: bool = False
+) -> Rows:
     """Read all rows once: check, clean and hash them.
 
     Args:
@@ -131,6 +163,7 @@ def scan(sources: dict[str, Chunks], checks: Checks, rule: SplitRule, scratch: S
         checks: has the length from which a text is rejected.
         rule: names the column of times or groups.
         scratch: gets the cleaned texts.
+        multi_label: whether a label is any number of labels, joined by `|`.
 
     Raises:
         InputError: a column is missing or of a wrong type.
@@ -151,7 +184,9 @@ def scan(sources: dict[str, Chunks], checks: Checks, rule: SplitRule, scratch: S
         place = 0
         for chunk in source.read():
             check_schema(chunk, name, place)
-            part = _columns(chunk, name, place, checks, rule, numbers, scratch)
+            if multi_label:
+                chunk = chunk.assign(label=[joined(sorted(parted(text))) for text in chunk["label"].fillna("")])
+            part = _columns(chunk, name, place, checks, rule, numbers, scratch, multi_label)
             rows = len(chunk)
             part["given"] = np.full(rows, given, dtype=np.int8)
             parts.append(part)
@@ -170,7 +205,8 @@ def scan(sources: dict[str, Chunks], checks: Checks, rule: SplitRule, scratch: S
     label, key = sorted_number[table.pop("label")], table.pop("key")
     split, fixed, fold = np.zeros(len(label), np.int8), np.zeros(len(label), bool), np.full(len(label), -1, np.int8)
     text = _numbered(key)
-    return Rows(list(sources), labels, label=label, text=text, split=split, fixed=fixed, fold=fold, **table)
+    sets = LabelSets.of(labels) if multi_label else None
+    return Rows(list(sources), labels, label=label, text=text, split=split, fixed=fixed, fold=fold, sets=sets, **table)
 
 
 def _columns(
@@ -181,13 +217,17 @@ def _columns(
     rule: SplitRule,
     numbers: dict[str, int],
     scratch: Scratch,
+    blank_counts: bool,
 ) -> dict[str, NDArray[np.generic]]:
+    """Return the columns of a chunk; with `blank_counts` a row without a label is one of the class of no label."""
     texts = chunk["text"].fillna("").tolist()
     keys = [clean(text, _KEY) for text in texts]
     scratch.write(chunk, name, place, keys)
     labels = chunk["label"].fillna("").str.strip() if len(chunk) else chunk["label"]
     known, uniques = pd.factorize(labels)
-    into = np.array([numbers.setdefault(label, len(numbers)) if label else -1 for label in uniques], dtype=np.int32)
+    into = np.array(
+        [numbers.setdefault(label, len(numbers)) if label or blank_counts else -1 for label in uniques], dtype=np.int32
+    )
     synthetic = chunk["synthetic"].to_numpy(bool) if "synthetic" in chunk else np.zeros(len(chunk), dtype=bool)
     value = _values(chunk, rule)
     key = _hashes(keys)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from predictor.errors import InputError
+from predictor.label_sets import SEPARATOR
 from predictor.model.text import MOST_CHARS
 
 RANDOM, TIME, GROUP = "random", "time", "group"
@@ -20,8 +21,14 @@ class Classes:
     """In their order; the data may lack some but has no others. Empty for those that the data has, by name."""
     ordinal: bool = False
     """Whether they are steps from the lowest to the highest."""
+    multi_label: bool = False
+    """Whether a text may have any number of them, also none."""
 
     def __post_init__(self) -> None:
+        if self.ordinal and self.multi_label:
+            raise InputError("the classes are ordinal and multi_label: a text with several has no place in their order")
+        if self.multi_label and (joined_name := next((name for name in self.names if SEPARATOR in name), "")):
+            raise InputError(f"the label '{joined_name}' has a {SEPARATOR}, which stands between labels: rename it")
         if self.ordinal and not self.names:
             raise InputError("the classes are ordinal, but not named: give labels, from the lowest to the highest")
         if len(set(self.names)) < len(self.names) or len(self.names) == 1:

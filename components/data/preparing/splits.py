@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.model_selection import train_test_split
 
 from components.data.dataset import SPLITS
@@ -11,6 +12,7 @@ from components.data.preparing.copies import LEAKS, TEST, TRAIN, drop_shared
 from components.data.preparing.near import NearCopies
 from components.data.preparing.rows import Fate, Rows
 from components.data.preparing.settings import GROUP, TIME, SplitRule
+from components.data.preparing.stratify import held_out
 from predictor.errors import InputError
 
 
@@ -48,7 +50,7 @@ def assign(rows: Rows) -> dict[str, str]:
 def _withheld(rows: Rows, mine: NDArray[np.bool_], known: NDArray[np.int32]) -> bool:
     """Return whether all labels are withheld: published sets leave them empty, or write -1."""
     labels = np.unique(rows.label[mine])
-    labels = labels[labels >= 0]
+    labels = labels[(labels >= 0) & (np.array(rows.labels, dtype=object)[labels] != "")]
     minus_one = len(labels) == 1 and rows.labels[labels[0]] == "-1" and labels[0] not in known
     return len(labels) == 0 or minus_one
 
@@ -68,11 +70,13 @@ def draw(rows: Rows, split: int, near: NearCopies, rule: SplitRule, seed: int) -
             f"no row of train can be held out for {SPLITS[split]}: all {len(train):,} rows are synthetic, which are "
             "never tested on: add rows that somebody wrote"
         )
-    wanted = max(len(np.unique(rows.label[train])), min(round(real * rule.held_out), rule.most_held_out))
+    wanted = max(int(np.count_nonzero(rows.class_counts(train))), min(round(real * rule.held_out), rule.most_held_out))
     if rule.by == TIME:
         drawn = _newest(rows.value[train].astype(np.float64), ~rows.synthetic[train], wanted, rule)
     elif rule.by == GROUP:
         drawn = _groups(_unit_of_group(rows)[train], rows, train, wanted, seed)
+    elif rows.sets is not None:
+        drawn = _iteratively(near.units(rows, train), rows, train, wanted, seed)
     else:
         drawn = _stratified(near.units(rows, train), rows, train, wanted, seed, every_class=split == TEST)
     if not drawn.any():
@@ -124,7 +128,8 @@ def _groups(unit: NDArray[np.int64], rows: Rows, train: NDArray[np.int64], wante
     size = np.bincount(unit)
     real = np.bincount(unit, weights=~rows.synthetic[train]) > 0
     rank = np.random.default_rng(seed).permutation(len(size))
-    pairs = pd.DataFrame({"label": rows.label[train], "unit": unit}).drop_duplicates()
+    place, label = rows.members(train)
+    pairs = pd.DataFrame({"label": label, "unit": unit[place]}).drop_duplicates()
     pairs["rank"] = rank[pairs["unit"]]
     # The last group of each class stays in train; the first of those that may go is drawn.
     free = real.copy()
@@ -169,6 +174,19 @@ def _stratified(
         order = candidates[np.lexsort((np.random.default_rng(seed).random(len(candidates)), size[candidates]))]
         drawn[order[np.unique(label[order], return_index=True)[1]]] = True
     return drawn[unit] & ~rows.synthetic[train]
+
+
+def _iteratively(
+    unit: NDArray[np.int64], rows: Rows, train: NDArray[np.int64], wanted: int, seed: int
+) -> NDArray[np.bool_]:
+    """Draw whole units, groups of near-copies, so that each label has its share; a unit that is too large stays."""
+    unit = np.unique(unit, return_inverse=True)[1]
+    size = np.bincount(unit, weights=~rows.synthetic[train]).astype(np.float64)
+    place, label = rows.members(train)
+    has = csr_array((np.ones(len(place), dtype=np.int64), (unit[place], label)), (len(size), len(rows.classes)))
+    has.sum_duplicates()
+    free = (size > 0) & (size <= max(1, wanted // max(1, int(np.count_nonzero(rows.class_counts(train))))))
+    return held_out(has, size, free, wanted, seed)[unit] & ~rows.synthetic[train]
 
 
 def together(rows: Rows, kept: NDArray[np.int64], near: NearCopies, rule: SplitRule) -> NDArray[np.int64]:

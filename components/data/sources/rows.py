@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from components.data.cells import as_note, as_text
 from components.data.sources.table import BYTES, KIND, LENGTH, NULS, ORIGIN, Request, Table
 from predictor.errors import InputError
+from predictor.label_sets import SEPARATOR, joined, parted
 
 REQUIRED = ("text", "label")
 OURS = ("id", *REQUIRED, "source", "collected_at", "synthetic")
@@ -73,19 +74,20 @@ def require(found: Collection[str], table: Table, request: Request) -> None:
             )
 
 
-def arrow_rows(chunk: pd.DataFrame, table: Table, collected_at: str) -> pa.Table:
+def arrow_rows(chunk: pd.DataFrame, table: Table, collected_at: str, multi_label: bool = False) -> pa.Table:
     """Return the rows of a renamed chunk that can be used; those that cannot are counted as the table's rejects.
 
     Args:
         chunk: rows of the table.
         table: where they are from.
         collected_at: the time, for rows that do not bring theirs.
+        multi_label: whether a label is any number of labels: a text with `|` between them, or a list.
 
     Returns:
         Columns of text, `OURS` first, and `synthetic`, truth values.
 
     Raises:
-        InputError: a label is a class number beyond the names of the classes.
+        InputError: a label is a class number beyond the names of the classes, or one in a list has a `|`.
     """
     bad = np.zeros(len(chunk), dtype=bool)
 
@@ -102,9 +104,14 @@ def arrow_rows(chunk: pd.DataFrame, table: Table, collected_at: str) -> pa.Table
             continue
         if name == "label" and table.class_names:
             values = list(_named(values, table.class_names, table.where))
+        if name == "label" and multi_label:
+            places = (f"{table.where}, {table.unit} {number}" for number in chunk.index)
+            values = [_one_text(value, where) for value, where in zip(values, places, strict=True)]
         texts = _texts(values, name, as_text if name in REQUIRED else as_note, reject)
         if name == "label":
             texts = [text.strip() or None if text else None for text in texts]
+            if multi_label:
+                texts = [text and joined(parted(text)) for text in texts]
         arrays[name] = _sound(texts, name, reject)
     given = arrays.keys()
     arrays |= {name: pa.nulls(len(chunk), pa.string()) for name in (*REQUIRED, "source", "collected_at")} | arrays
@@ -115,6 +122,16 @@ def arrow_rows(chunk: pd.DataFrame, table: Table, collected_at: str) -> pa.Table
     first = [name for name in OURS if name in arrays]
     rows = pa.table({name: arrays[name] for name in (*first, *(name for name in arrays if name not in OURS))})
     return rows.filter(pa.array(~bad)) if bad.any() else rows
+
+
+def _one_text(value: object, where: str) -> object:
+    """Return a list of labels as one text; anything else as it is."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return value
+    names = [as_text(name) for name in value]
+    if wrong := next((name for name in names if name and SEPARATOR in name), None):
+        raise InputError(f"{where} has the label '{wrong}': rename it, since {SEPARATOR} stands between labels")
+    return joined(name.strip() for name in names if name and name.strip())
 
 
 _Reject = Callable[[int, str, str], None]

@@ -29,7 +29,12 @@ def wanted(dataset: Dataset, target: int) -> dict[str, int]:
     Args:
         dataset: the prepared rows.
         target: rows a class; 0 for the median of the classes.
+
+    Raises:
+        InputError: rows have any number of labels.
     """
+    if dataset.multi_label:
+        raise InputError("rows are made class by class, and here a row has any number of labels: add real rows of them")
     counts = Counter(dataset.train.labels)
     goal = target or int(median(counts[label] for label in dataset.labels))
     return {label: goal - counts[label] for label in dataset.labels if counts[label] < goal}

@@ -8,7 +8,7 @@ import yaml
 from components.evaluation import metrics
 from components.evaluation.metrics import Metric
 from components.evaluation.scores import MOST_SHOWN, ClassScore, listed, worst_and_best
-from predictor.model.bundle import ServingSpec
+from predictor.model.bundle import MULTI, ServingSpec
 
 
 def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str, int]) -> str:
@@ -19,7 +19,9 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
         classes: test scores by class.
         rows: rows of each split.
     """
-    on_hub = [metric for metric in metrics.METRICS if metric.hub_type]
+    several = spec.problem_type == MULTI
+    usual = metrics.usual_metrics(several)
+    on_hub = [metric for metric in usual if metric.hub_type]
     results = [
         {
             "task": {"type": "text-classification", "name": spec.task},
@@ -56,16 +58,19 @@ def model_card(spec: ServingSpec, classes: Sequence[ClassScore], rows: dict[str,
     headline = ", ".join([f"**{first}**", *others])
     more = "".join(
         f"; {metric.title} on the test\nrows {metric.shown(spec.metrics[metric.key])}"
-        for metric in metrics.METRICS
+        for metric in usual
         if not metric.hub_type
     )
+    count = len(spec.labels)
+    what_for = f"Gives a text any number of {count} labels" if several else f"Puts a text into one of {count} classes"
+    stranger = f"a text that belongs to none of them {'gets none' if several else 'still gets one'}"
     return f"""---
 {yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip()}
 ---
 
 # {spec.task}
 
-Puts a text into one of {len(spec.labels)} classes: {labels}.
+{what_for}: {labels}.
 
 ## Results
 
@@ -86,19 +91,32 @@ Precision served: {spec.precision_reason}. Temperature {spec.temperature:g}{more
 ```python
 from transformers import pipeline
 
-pipeline("text-classification", model="FOLDER")("a text", truncation=True)
+pipeline("text-classification", model="FOLDER")("a text", truncation=True{", top_k=None" if several else ""})
 ```
-
+{_thresholds(spec)}
 Texts are cut at {spec.max_length} tokens. Answers below a confidence of {spec.confidence_threshold:g} deserve a human
 eye.
 
 ## Limits
 
 It knows only the classes above and the kind of text it was trained on ({split_rows} rows, data digest
-`sha256:{spec.data_digest}`); a text that belongs to none of them still gets one. The figures hold for texts like the
+`sha256:{spec.data_digest}`); {stranger}. The figures hold for texts like the
 test rows. Look at the classes' recall before you let it decide anything about people.
 
 Made with {versions}.
+"""
+
+
+def _thresholds(spec: ServingSpec) -> str:
+    """Return a sentence on the thresholds, which plain `transformers` does not know; empty where there are none."""
+    if not spec.thresholds:
+        return ""
+    levels = list(spec.thresholds.items())
+    more = f" and {len(levels) - MOST_SHOWN:,} more" if len(levels) > MOST_SHOWN else ""
+    said = ", ".join(f"{label} {threshold:.3f}" for label, threshold in levels[:MOST_SHOWN])
+    return f"""
+A text has a label from this calibrated probability on, which `serving.json` has, too: {said}{more}. Plain
+`transformers` knows neither these thresholds nor the temperature.
 """
 
 

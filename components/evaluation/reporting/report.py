@@ -8,7 +8,7 @@ from typing import Any
 from components.evaluation import metrics
 from components.evaluation.gate import GateDecision
 from components.evaluation.reporting.charts import class_chart, curve_chart, reliability_chart, selective_chart
-from components.evaluation.scores import MOST_SHOWN, Evaluation, SliceScore, listed, worst_and_best
+from components.evaluation.scores import MOST_SHOWN, Evaluation, LabelCounts, SliceScore, listed, worst_and_best
 from components.platform.pages import page_environment
 
 _MOST_SLICES = 30
@@ -40,7 +40,7 @@ def render_report(
     environment = page_environment(Path(__file__).parent)
     environment.filters["percent"] = lambda share: f"{100 * share:.2f}%"
     environment.filters["cell"] = _cell
-    shown, matrix = evaluation.matrix()
+    shown, matrix = evaluation.matrix() if evaluation.score.sets is None else ([], [])
     many = len(evaluation.labels) > MOST_SHOWN
     worst, best = worst_and_best(evaluation.score.classes)
     champion = evaluation.champion
@@ -58,7 +58,7 @@ def render_report(
         "data": data,
         "matrix": list(zip(shown, _matrix(matrix), strict=True)),
         "many": many,
-        "pairs": _pairs(evaluation) if many else [],
+        "pairs": _pairs(evaluation) if many and evaluation.score.sets is None else [],
         "classes": {"Lowest F1": worst, "Highest F1": best} if many else {"": evaluation.score.classes},
         "slices": _worst_slices(evaluation, found=False),
         "weak": _worst_slices(evaluation, found=True),
@@ -68,7 +68,10 @@ def render_report(
             selective_chart(evaluation.score, theirs),
             class_chart(evaluation.score.classes, theirs.classes if theirs else None),
         ],
-        "curves": [curve_chart(name, training["history"], series) for name, series in _CURVES.items()]
+        "counts": _counts(evaluation),
+        "curves": [
+            curve_chart(_figure(name, evaluation), training["history"], series) for name, series in _CURVES.items()
+        ]
         if len(training["history"]) > 1
         else [],
         "size_mb": evaluation.size_bytes / 1e6,
@@ -83,7 +86,7 @@ def _cell(text: object) -> str:
 
 
 def _figures(evaluation: Evaluation) -> list[dict[str, str]]:
-    """Return value and words of each metric but the accuracy, which has a figure of its own with its interval."""
+    """Return value and words of each metric but the main one, which has a figure of its own with its interval."""
     tested = len(evaluation.labels) - len(evaluation.unknown)
     return [
         {
@@ -91,8 +94,21 @@ def _figures(evaluation: Evaluation) -> list[dict[str, str]]:
             "words": metric.title + (f" of {tested} classes" if metric.of_classes and evaluation.unknown else ""),
         }
         for metric in metrics.metrics_of(evaluation)
-        if metric.name != "accuracy"
+        if metric.name != ("micro_f1" if evaluation.score.sets else "accuracy")
     ]
+
+
+def _figure(name: str, evaluation: Evaluation) -> str:
+    """Return what a curve is of: where rows have any number of labels, epochs are compared by micro F1."""
+    return name.replace("accuracy", "micro F1") if evaluation.score.sets else name
+
+
+def _counts(evaluation: Evaluation) -> list[LabelCounts]:
+    """Return the rows by what is said of a label, of each; of many labels those with the most wrong decisions."""
+    sets = evaluation.score.sets
+    if sets is None or len(sets.counts) <= MOST_SHOWN:
+        return sets.counts if sets else []
+    return sorted(sets.counts, key=lambda row: -(row.wrong + row.missed))[:MOST_SHOWN]
 
 
 def _gaps(rows_by_label: dict[str, dict[str, int]]) -> list[str]:

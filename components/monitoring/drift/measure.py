@@ -11,7 +11,7 @@ from components.monitoring.drift.index import Limits, Part, compared
 from components.monitoring.drift.parts import LEAST_ROWS, findings
 from components.monitoring.drift.rows import Known, ReferenceRows, Window, read_reference
 from components.monitoring.drift.verdict import Span, Verdict
-from predictor.model.bundle import Bundle, ServingSpec
+from predictor.model.bundle import MULTI, Bundle, ServingSpec
 from predictor.model.text import Encoder
 
 MOST_ROWS = 2_000
@@ -80,7 +80,8 @@ def known_of(bundle: Bundle) -> Known:
         InputError: its reference cannot be read.
     """
     spec = bundle.spec
-    return Known(read_reference(bundle.path), spec.cascade.reference if spec.cascade else spec.reference)
+    reference = spec.cascade.reference if spec.cascade else spec.reference
+    return Known(read_reference(bundle.path), reference, spec.problem_type == MULTI)
 
 
 def _cleaned(window: Window, bundle: Bundle) -> Window:

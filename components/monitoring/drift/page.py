@@ -1,6 +1,5 @@
 """The report of a window: one page with the verdict, what it rests on, and the texts that are most unlike."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +42,12 @@ def _classes(measured: Measured) -> list[dict[str, Any]]:
     known = measured.known
     rows = known.rows
     before = (
-        {label: count / len(rows.answers) for label, count in Counter(rows.answers).items()}
+        {label: count / len(rows.answers) for label, count in known.label_counts(rows.answers).items()}
         if rows
         else known.histograms.class_shares
     )
-    now = {label: count / max(1, len(measured.window)) for label, count in Counter(measured.window.answers).items()}
+    counts = known.label_counts(measured.window.answers)
+    now = {label: count / max(1, len(measured.window)) for label, count in counts.items()}
     found: list[dict[str, Any]] = [
         {"label": label, "before": before.get(label, 0.0), "now": now.get(label, 0.0)} for label in {*before, *now}
     ]

@@ -67,13 +67,15 @@ def findings(known: Known, window: Window) -> tuple[dict[str, Finding | str], ND
 
 
 def predictions(known: Known, window: Window) -> Finding:
-    """Compare the shares of the answers."""
+    """Compare the shares of the answers; of a multi-label model, of the texts that have each label."""
     if known.rows:
-        before: Counts = Counter(known.rows.answers)
+        rows = len(known.rows.answers)
+        before: Counts = known.label_counts(known.rows.answers)
     else:
         rows = sum(known.histograms.confidence_histogram)
         before = {label: share * rows for label, share in known.histograms.class_shares.items()}
-    return shares(before, Counter(window.answers))
+    now = known.label_counts(window.answers)
+    return label_shares(before, rows, now, len(window)) if known.multi_label else shares(before, now)
 
 
 def confidence(known: Known, window: Window) -> Finding:
@@ -129,6 +131,34 @@ def shares(before: Counts, now: Counts) -> Finding:
     largest = np.argsort(-np.abs(parts[1] - parts[0]), kind="stable")[:_NAMED]
     moved = ", ".join(f"{names[place]} {parts[0][place]:.0%} to {parts[1][place]:.0%}" for place in largest)
     return Finding(size, float(p_value), f"PSI {psi(table):.2f}: {moved}")
+
+
+def label_shares(before: Counts, rows_before: int, now: Counts, rows: int) -> Finding:
+    """Compare how many texts have each label, where a text may have several: Fisher's exact test of each label.
+
+    The p-value is the least one times the number of labels (Bonferroni), since labels of one text depend on each other.
+    The size is the largest change of a share: so many texts at least have to be others. The PSI in the note is that of
+    the labels' counts.
+
+    Args:
+        before: texts of the reference by label.
+        rows_before: all of them.
+        now: texts of the window by label.
+        rows: all of them.
+    """
+    names = sorted(name for name in {*before, *now} if before.get(name, 0) + now.get(name, 0) > 0)
+    if not names:
+        return Finding(0.0, 1.0, "no text has a label, before and now")
+    table = np.array([[counts.get(name, 0) for name in names] for counts in (before, now)], dtype=np.float64).round()
+    parts = table / np.array([[rows_before], [rows]])
+    absent = np.maximum(np.array([[rows_before], [rows]]) - table, 0)
+    p_values = [float(fisher_exact([table[:, place], absent[:, place]]).pvalue) for place in range(len(names))]
+    moved = np.abs(parts[1] - parts[0])
+    largest = np.argsort(-moved, kind="stable")[:_NAMED]
+    said = ", ".join(f"{names[place]} {parts[0][place]:.0%} to {parts[1][place]:.0%}" for place in largest)
+    return Finding(
+        float(min(1.0, moved.max())), min(1.0, len(names) * min(p_values)), f"PSI {psi(table):.2f}, by label: {said}"
+    )
 
 
 def psi(table: NDArray[np.float64]) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from components.data.language import languages
 from components.monitoring.drift.features import writes_spaces
 from predictor.errors import InputError, one_line
+from predictor.label_sets import parted
 from predictor.model.bundle import REFERENCE_FILE
 from predictor.model.reference import Reference as Histograms
 
@@ -126,3 +127,9 @@ class Known:
     rows: ReferenceRows | None
     histograms: Histograms
     """Of `serving.json`, which every bundle has."""
+    multi_label: bool = False
+    """Whether an answer is any number of labels, joined by `|`."""
+
+    def label_counts(self, answers: Sequence[str]) -> Counter[str]:
+        """Return how many answers have each label."""
+        return Counter(label for answer in answers for label in (parted(answer) if self.multi_label else (answer,)))

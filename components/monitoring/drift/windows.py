@@ -10,6 +10,7 @@ from components.data.sources.tables import SUFFIXES, read_table
 from components.monitoring.drift.rows import Window
 from components.monitoring.log.reading import Left, read_window
 from predictor.errors import InputError
+from predictor.label_sets import ordered
 from predictor.model.classifier import Classifier
 from predictor.records import moment, timestamp
 
@@ -78,6 +79,8 @@ def answered(bundle: Path, file: Path) -> Window:
     answers = classifier.classify(texts)
     classifier.close()
     labels = as_texts(frame["label"], str(file), "label") if "label" in frame.columns else [None] * len(given)
+    if classifier.thresholds is not None:  # as the answers are written
+        labels = [label and ordered(label, classifier.labels) for label in labels]
     pairs = zip((answer.label for answer in answers), (labels[row] for row in usable), strict=True)
     return Window(
         ids=[str(row) for row in usable],

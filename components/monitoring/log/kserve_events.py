@@ -19,6 +19,7 @@ from typing import Any
 from components.monitoring.log.parts import Log
 from components.platform.storage import storage_at
 from predictor.errors import InputError, one_line
+from predictor.label_sets import label_of
 from predictor.model.text import clean
 from predictor.records import LINES, TEXT_CHARACTERS, Prediction, moment, text_hash, text_id, timestamp
 
@@ -170,7 +171,7 @@ def _v1(asked: dict[str, Any], answered: dict[str, Any]) -> tuple[list[str], lis
     try:
         texts = [item["text"] if isinstance(item, dict) else item for item in asked["instances"]]
         rows = answered["predictions"]
-        return _checked(texts, [row["label"] for row in rows], [row["confidence"] for row in rows])
+        return _checked(texts, [label_of(row) for row in rows], [row["confidence"] for row in rows])
     except (KeyError, TypeError):
         raise InputError("the bodies are not V1's") from None
 
@@ -179,7 +180,8 @@ def _v2(asked: dict[str, Any], answered: dict[str, Any]) -> tuple[list[str], lis
     try:
         (tensor,) = asked["inputs"]
         outputs = {output["name"]: output["data"] for output in answered["outputs"]}
-        return _checked(tensor["data"], outputs["label"], outputs["confidence"])
+        labels = outputs["labels"] if "labels" in outputs else outputs["label"]
+        return _checked(tensor["data"], labels, outputs["confidence"])
     except (KeyError, TypeError, ValueError):
         raise InputError("the bodies are not V2's, or lack the outputs label and confidence") from None
 

@@ -30,7 +30,7 @@ class Counts:
     requests: Mapping[str, float] = field(default_factory=dict)
     """By HTTP status."""
     predictions: Mapping[str, float] = field(default_factory=dict)
-    """Texts by category."""
+    """Texts by category; of a multi-label model a text counts for each of its labels."""
     latency: Mapping[float, float] = field(default_factory=dict)
     """Answered requests by seconds, cumulative like a Prometheus histogram: infinity has all of them."""
     confidence: Mapping[float, float] = field(default_factory=dict)
@@ -45,8 +45,8 @@ class Counts:
 
     @property
     def texts(self) -> float:
-        """All answered texts."""
-        return sum(self.predictions.values())
+        """All answered texts: each has one confidence, and of a multi-label model any number of categories."""
+        return self.confidence.get(math.inf) or sum(self.predictions.values())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from scipy.special import logsumexp
 
 # A head that few rows were fitted to, or one of many classes, has logits that are a hundredth of others'.
 _LOWEST, _HIGHEST = 1e-3, 1e3
+BOUNDS = (float(np.log(_LOWEST)), float(np.log(_HIGHEST)))
+"""Of the logarithm of a temperature."""
 
 
 def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
@@ -32,6 +34,5 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> fl
         right = true * scale
         return float((np.logaddexp(right, rest) - (1 - wrong) * right - wrong * rest).mean())
 
-    bounds = (np.log(_LOWEST), np.log(_HIGHEST))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
+    found = minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-5})
     return float(f"{np.exp(found.x):.4g}")

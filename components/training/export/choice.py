@@ -74,20 +74,39 @@ def compare(fp32: Logits, int8: Logits, truth: NDArray[np.int64], temperature: f
     one, other = fp32.argmax(axis=1), int8.argmax(axis=1)
     labelled = len(truth)
     right, right_too = one[:labelled] == truth, other[:labelled] == truth
-    low, high = paired_interval(int((right & ~right_too).sum()), int((~right & right_too).sum()), labelled)
     before, after = softmax(fp32, temperature), softmax(int8, temperature)
     further = np.arange(labelled, len(one))
     cost = before[further, one[labelled:]] - before[further, other[labelled:]]
+    return comparison(right, right_too, one == other, cost, np.abs(before - after))
+
+
+def comparison(
+    right: NDArray[np.bool_],
+    right_too: NDArray[np.bool_],
+    agree: NDArray[np.bool_] | NDArray[np.floating],
+    cost: NDArray[np.floating],
+    shift: NDArray[np.floating],
+) -> Comparison:
+    """Return what is seen of two precisions.
+
+    Args:
+        right: which labelled rows fp32 has right.
+        right_too: which of them int8 has right.
+        agree: on which rows, labelled and further ones, the answers are the same; a share where an answer has parts.
+        cost: of each further row, what int8's answer costs of the probability of being right, by fp32's probabilities.
+        shift: how far each probability of each row moves.
+    """
+    labelled = len(right)
+    low, high = paired_interval(int((right & ~right_too).sum()), int((~right & right_too).sum()), labelled)
     expected = float(cost.mean()) if len(cost) else 0.0
-    shift = np.abs(before - after)
     return Comparison(
         labelled=labelled,
         fp32=float(right.mean()),
         int8=float(right_too.mean()),
         low=low,
         high=high,
-        rows=len(one),
-        agreement=float((one == other).mean()),
+        rows=len(agree),
+        agreement=float(agree.mean()),
         expected=expected,
         expected_low=least_mean(expected, len(cost)),
         mean_shift=float(shift.mean()),

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,12 +28,22 @@ from components.training.export.cascade import build_cascade
 from components.training.export.choice import choose_served_precision, compare
 from components.training.export.coverage import fit_levels
 from components.training.export.fuse import OPSET, merge_attention
+from components.training.export.multi_label import compare_sets, fit_sigmoid_temperature, fit_thresholds
 from components.training.export.quantize import to_int8
 from components.training.export.reference_rows import write_reference_rows
 from components.training.export.reliability import calibration_error, reliability
 from components.training.recipe import HISTORY_FILE
-from predictor.model.bundle import MODEL_FILES, SCHEMA_VERSION, Bundle, Precision, ServingSpec, seal
-from predictor.model.calibration import softmax
+from predictor.model.bundle import (
+    MODEL_FILES,
+    MULTI,
+    SCHEMA_VERSION,
+    SINGLE,
+    Bundle,
+    Precision,
+    ServingSpec,
+    seal,
+)
+from predictor.model.calibration import decided, sigmoid, softmax
 from predictor.model.classifier import BATCH, run_sorted
 from predictor.model.cls_only_layer import use_cls_only_layer
 from predictor.model.cpus import available_cpus
@@ -89,7 +100,10 @@ def export(
     to_int8(out / MODEL_FILES["fp32"], encoder([texts[row] for row in calibrated]), out / MODEL_FILES["int8"])
     validation = dataset.validation.sample(_MAX_LOGITS // len(dataset.labels), 0)
     ids = encoder(validation.texts)
-    truth = np.array(validation.label_ids(dataset.labels))
+    multi = dataset.multi_label
+    # Class ids, or where a row has any number of labels whether it has each.
+    truth: Any = np.array((validation.label_matrix if multi else validation.label_ids)(dataset.labels))
+    fit, calibrate = (fit_sigmoid_temperature, sigmoid) if multi else (fit_temperature, softmax)
     lanes = available_cpus()
     onnx_names: tuple[Precision, ...] = ("fp32", "int8")
     engines = {name: OnnxEngine(out / MODEL_FILES[name], pad_id, lanes) for name in onnx_names}
@@ -99,32 +113,39 @@ def export(
     compared = stratified_rows(dataset.validation.labels, _AGREEMENT_ROWS)
     some = [ids[row] for row in compared]
     torch_logits = _run("score torch", TorchEngine(out, pad_id), some)
-    same = _agreement(torch_logits, scored["fp32"][compared])
+    same = _agreement(torch_logits, scored["fp32"][compared], multi)
     if same < MIN_AGREEMENT:
         raise RuntimeError(
             f"the ONNX graph agrees with PyTorch on {same:.1%} of {len(some)} rows only: the export is broken"
         )
-    seen = compare(every["fp32"], every["int8"], truth, fit_temperature(scored["fp32"], truth))
+    seen = (compare_sets if multi else compare)(every["fp32"], every["int8"], truth, fit(scored["fp32"], truth))
     precision, reason = choose_served_precision(seen)
     faster = int8_over_fp32(engines, ids[:_TIMED_ROWS])
     say(f"{precision}: {reason}; int8 computes {faster:.2g} times as many texts a second as fp32 on this CPU")
     chosen = scored[precision]
-    temperature = fit_temperature(chosen, truth)
-    before, rows = softmax(chosen, 1.0), softmax(chosen, temperature)
-    right = chosen.argmax(axis=1) == truth
+    temperature = fit(chosen, truth)
+    before, rows = calibrate(chosen, 1.0), calibrate(chosen, temperature)
+    thresholds = fit_thresholds(rows, truth, dataset.labels) if multi else None
+    least = thresholds.values if thresholds else None
 
     def answer(texts: list[str]) -> NDArray[np.float32]:
         return softmax(_run("score held-out rows", engines[precision], encoder(texts)), temperature)
 
-    cascade, why = build_cascade(dataset, trained_on, validation, rows, encoder, answer, out)
+    if thresholds:
+        say(thresholds.sentence)
+        cascade, why = None, "no cascade: the linear stage gives a text one label, and here it may have several"
+    else:
+        cascade, why = build_cascade(dataset, trained_on, validation, rows, encoder, answer, out)
     say(why)
-    write_reference_rows(validation, rows, encoder, dataset.labels, cascade, out)
+    write_reference_rows(validation, rows, encoder, dataset.labels, cascade, out, least)
     spec = ServingSpec(
         schema_version=SCHEMA_VERSION,
         task=task,
         labels=dataset.labels,
         ordinal=dataset.ordinal,
         answer=names,
+        problem_type=MULTI if multi else SINGLE,
+        thresholds=thresholds.named(dataset.labels) if thresholds else {},
         cleaning=encoder.cleaning,
         max_length=encoder.max_length,
         pad_token_id=pad_id,
@@ -135,13 +156,13 @@ def export(
         metrics={
             **seen.metrics,
             "agreement_torch_fp32": same,
-            "batch_shift_int8": batch_shift(engines["int8"], some),
-            "calibration_error_before": calibration_error(reliability(before.max(axis=1), right)),
-            "calibration_error_after": calibration_error(reliability(rows.max(axis=1), right)),
+            "batch_shift_int8": batch_shift(engines["int8"], some, multi),
+            "calibration_error_before": _calibration_error(before, truth, least),
+            "calibration_error_after": _calibration_error(rows, truth, least),
         },
         baseline_accuracy=baseline_accuracy,
-        reference=reference_of(rows, [len(row) for row in ids], dataset.labels),
-        conformal=fit_levels(rows, truth),
+        reference=reference_of(rows, [len(row) for row in ids], dataset.labels, least),
+        conformal=None if multi else fit_levels(rows, truth),
         data_digest=dataset.digest,
         cascade=cascade,
         cascade_reason=why,
@@ -169,11 +190,22 @@ def stratified_rows(labels: Sequence[str], rows: int) -> list[int]:
     return sorted(by_class[np.arange(count) * len(labels) // count].tolist())
 
 
-def batch_shift(engine: Engine, ids: list[list[int]]) -> float:
+def _calibration_error(
+    rows: NDArray[np.float32], truth: NDArray[np.int64] | NDArray[np.bool_], thresholds: NDArray[np.float32] | None
+) -> float:
+    """Return the expected calibration error of the answers; of a multi-label model, of all decisions about labels."""
+    if thresholds is None:
+        return calibration_error(reliability(rows.max(axis=1), rows.argmax(axis=1) == truth))
+    has = decided(rows, thresholds)
+    return calibration_error(reliability(np.where(has, rows, 1 - rows).ravel(), (has == truth).ravel()))
+
+
+def batch_shift(engine: Engine, ids: list[list[int]], multi_label: bool = False) -> float:
     """Return the largest change of any probability of a text between alone and in a padded batch with others."""
     alone = [engine([row]) for row in ids]
     together = [engine(ids[start : start + BATCH]) for start in range(0, len(ids), BATCH)]
-    return float(np.abs(softmax(np.concatenate(alone), 1.0) - softmax(np.concatenate(together), 1.0)).max())
+    calibrate = sigmoid if multi_label else softmax
+    return float(np.abs(calibrate(np.concatenate(alone), 1.0) - calibrate(np.concatenate(together), 1.0)).max())
 
 
 def to_onnx(checkpoint: Path, file: Path) -> None:
@@ -236,5 +268,7 @@ def _more_rows(dataset: Dataset, calibrated: list[int], rows: int) -> list[str]:
     return [texts[other[place]] for place in stratified_rows([labels[row] for row in other], rows)]
 
 
-def _agreement(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def _agreement(one: NDArray[np.float32], other: NDArray[np.float32], multi_label: bool) -> float:
+    if multi_label:  # of all decisions, with a label from a probability of a half on
+        return float(((one > 0) == (other > 0)).mean())
     return float((one.argmax(axis=1) == other.argmax(axis=1)).mean())

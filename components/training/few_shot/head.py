@@ -28,6 +28,7 @@ from components.training.fine_tuning.model import (
 )
 from components.training.fine_tuning.pooling import pools_by_mean
 from components.training.fine_tuning.precision import TrainingPrecision, choose_precision
+from components.training.fine_tuning.targets import every_class_answered, targets_of
 from components.training.recipe import Epoch, Recipe
 from predictor.model.engine import pad
 from predictor.model.text import Encoder
@@ -49,6 +50,7 @@ def fit_head(
     out: Path,
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    multi_label: bool = False,
 ) -> list[Epoch]:
     """Train a classifier by the methods `few-shot` and `frozen`; the interface is that of `fine_tune`.
 
@@ -61,19 +63,20 @@ def fit_head(
         out: folder to write: `config.json`, `model.safetensors`, tokenizer files and `training.json`.
         seed: fixes the batches and dropout; on one machine two runs give the same weights.
         on_epoch: called with the result.
+        multi_label: whether a row may have any number of labels; the method is `frozen` then.
 
     Raises:
         InputError: the backbone cannot be loaded or takes fewer tokens than the recipe, or `out` cannot be written.
     """
     started = time.monotonic()
     torch.manual_seed(seed)
-    model = load_classifier(backbone, labels, pooled=True)
+    model = load_classifier(backbone, labels, pooled=True, multi_label=multi_label)
     precision = choose_precision(model)
     model.to(precision.device)  # type: ignore[arg-type]
     tokenizer = load_tokenizer(backbone, model, recipe.max_length)
     pad_id = int(tokenizer.pad_token_id or 0)
     encoder = Encoder(backbone, recipe.max_length)
-    ids, classes = encoder(train.texts), np.array(train.label_ids(labels))
+    ids, classes = encoder(train.texts), np.asarray(targets_of(train, labels, multi_label))
     say(f"{precision.name} on {precision.device.type}, since {precision.reason}")
     word_ids: list[list[int]] = []
     word_classes = np.empty(0, dtype=np.int64)
@@ -89,16 +92,20 @@ def fit_head(
         contrast(model, ids, classes, pad_id, precision, seed, (word_ids, word_classes))
     vectors = embed(model, [*ids, *word_ids], pad_id, precision)
     row_weights = np.concatenate([np.ones(len(ids)), np.full(len(word_ids), _WORD_WEIGHT)])
-    fit_logistic(model, vectors, np.concatenate([classes, word_classes]), row_weights)
+    if multi_label:
+        fit_one_vs_rest(model, vectors, classes)
+    else:
+        fit_logistic(model, vectors, np.concatenate([classes, word_classes]), row_weights)
     seconds = time.monotonic() - started
     loss = head_loss(model, vectors[: len(ids)], classes)
-    truth = validation.label_ids(labels)
-    validation_loss, right, answers = score(model, encoder(validation.texts), truth, pad_id, precision)
-    rows = len(truth)
-    answered = all(answers[class_] for class_ in set(truth))
-    done = Epoch(1, loss, validation_loss / rows, right / rows, seconds, len(ids) / seconds, answered)
+    truth = targets_of(validation, labels, multi_label)
+    validation_loss, right, whole, answers = score(model, encoder(validation.texts), truth, pad_id, precision)
+    answered = every_class_answered(answers, truth)
+    mean_loss = validation_loss / len(validation)
+    done = Epoch(1, loss, mean_loss, right / max(whole, 1), seconds, len(ids) / seconds, answered)
+    figure = "micro F1" if multi_label else "accuracy"
     say(
-        f"validation loss {done.validation_loss:.3f}, validation accuracy {done.validation_accuracy:.2%}, "
+        f"validation loss {done.validation_loss:.3f}, validation {figure} {done.validation_accuracy:.2%}, "
         f"{done.texts_per_second:.0f} texts/s"
     )
     on_epoch(done)
@@ -151,12 +158,42 @@ def fit_logistic(
     layer.bias[seen] = torch.from_numpy(bias).to(layer.bias)
 
 
+@torch.no_grad()
+def fit_one_vs_rest(model: PreTrainedModel, vectors: NDArray[np.float32], has: NDArray[np.bool_]) -> None:
+    """Set the output layer to a logistic regression of each label by itself.
+
+    Vectors are scaled as for `fit_logistic`. A label that all rows have, or none, gets a logit that says so.
+
+    Args:
+        model: a multi-label classifier.
+        vectors: from `embed`.
+        has: whether each row has each label, shape (rows, labels).
+    """
+    scale = 1 / max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
+    layer = output_layer(model)
+    layer.weight.zero_()
+    for label, mine in enumerate(has.T):
+        if mine.all() or not mine.any():
+            layer.bias[label] = _UNSEEN_CLASS_MARGIN if mine.all() else -_UNSEEN_CLASS_MARGIN
+            continue
+        fitted = LogisticRegression(C=1.0, max_iter=1000).fit(vectors * scale, mine)
+        layer.weight[label] = torch.from_numpy(fitted.coef_[0] * scale).to(layer.weight)
+        layer.bias[label] = float(fitted.intercept_[0])
+
+
 @torch.inference_mode()
-def head_loss(model: PreTrainedModel, vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
-    """Return the mean cross-entropy of the head on vectors from `embed`, without another pass through the encoder."""
+def head_loss(
+    model: PreTrainedModel, vectors: NDArray[np.float32], classes: NDArray[np.int64] | NDArray[np.bool_]
+) -> float:
+    """Return the mean loss of the head on vectors from `embed`, without another pass through the encoder."""
     layer, total = output_layer(model), 0.0
     for start in range(0, len(vectors), _HEAD_BATCH):
         part, truth = (torch.from_numpy(rows[start : start + _HEAD_BATCH]) for rows in (vectors, classes))
         logits = layer(part.to(layer.weight))
+        if classes.ndim == 2:
+            wanted = truth.to(logits)
+            of_labels = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+            total += float(of_labels) * len(part)
+            continue
         total += float(torch.nn.functional.cross_entropy(logits, truth.to(logits.device), reduction="sum"))
     return total / len(vectors)

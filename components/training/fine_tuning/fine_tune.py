@@ -21,6 +21,7 @@ from components.training.fine_tuning.model import load_classifier, load_tokenize
 from components.training.fine_tuning.optimiser import build_optimiser
 from components.training.fine_tuning.precision import TrainingPrecision, choose_precision, precision_of
 from components.training.fine_tuning.process_group import ProcessGroup
+from components.training.fine_tuning.targets import Targets, every_class_answered, targets_of, tensor_of
 from components.training.recipe import Epoch, Recipe
 from predictor.errors import InputError
 from predictor.model.engine import pad
@@ -40,8 +41,9 @@ def fine_tune(
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     checkpoints: str = "",
+    multi_label: bool = False,
 ) -> list[Epoch]:
-    """Fine-tune and keep the weights of the best epoch by validation accuracy.
+    """Fine-tune and keep the weights of the best epoch by validation accuracy; of multi-label data, by micro F1.
 
     A run that was killed goes on from its last checkpoint and ends with the same weights as one that was not. Under
     torchrun all processes train one model: a batch holds `batch_tokens` for each of them, and what comes out is what
@@ -58,6 +60,7 @@ def fine_tune(
         on_epoch: called with each finished epoch, after a resumption with the earlier ones again; in the main process
             only.
         checkpoints: folder or fsspec URI for the state between epochs; empty for none.
+        multi_label: whether a row may have any number of labels.
 
     Raises:
         InputError: the backbone cannot be loaded or takes fewer tokens than the recipe, the loss is no longer a
@@ -67,7 +70,7 @@ def fine_tune(
         with group.shared_errors():
             group.use_own_gpu()
             torch.manual_seed(seed)
-            model = load_classifier(backbone, labels)
+            model = load_classifier(backbone, labels, multi_label=multi_label)
             if not group.is_main:
                 torch.manual_seed(seed + group.rank)  # the same weights, but not the same dropout on other rows
             tokenizer = load_tokenizer(backbone, model, recipe.max_length)
@@ -79,6 +82,7 @@ def fine_tune(
                 "labels": list(labels),
                 "rows": hashlib.sha256(rows.encode()).hexdigest(),
                 "processes": group.size,
+                **({"multi_label": True} if multi_label else {}),
             }
         group.check_same(job)
         precision = choose_precision(model, group.run_on_main)
@@ -87,8 +91,8 @@ def fine_tune(
                 model,
                 Encoder(backbone, recipe.max_length),
                 int(tokenizer.pad_token_id or 0),
-                (train.texts, train.label_ids(labels)),
-                (validation.texts, validation.label_ids(labels)),
+                (train.texts, targets_of(train, labels, multi_label)),
+                (validation.texts, targets_of(validation, labels, multi_label)),
                 recipe,
                 seed,
                 Checkpoint(checkpoints, job),
@@ -113,8 +117,8 @@ class _Training:
         model: on the CPU, with the head for the task.
         encoder: of the backbone.
         pad_id: what a batch is padded with.
-        train: (texts, class ids).
-        validation: (texts, class ids).
+        train: (texts, class ids), in place of the ids a matrix of labels where a row may have several.
+        validation: likewise.
         recipe: hyper-parameters.
         seed: fixes the order of rows.
         checkpoint: where the state goes.
@@ -127,8 +131,8 @@ class _Training:
         model: PreTrainedModel,
         encoder: Encoder,
         pad_id: int,
-        train: tuple[list[str], list[int]],
-        validation: tuple[list[str], list[int]],
+        train: tuple[list[str], Targets],
+        validation: tuple[list[str], Targets],
         recipe: Recipe,
         seed: int,
         checkpoint: Checkpoint,
@@ -151,7 +155,8 @@ class _Training:
         say(f"{len(lengths):,} texts, {sum(lengths):,} tokens, {recipe.epochs} epochs, {steps:,} steps")
         self._optimiser, self._schedule = build_optimiser(model, recipe, steps)
         classes = len(model.config.id2label or ())
-        self._loss_function = LossFunction(torch.tensor(train[1]), classes, recipe, self._device)
+        self._loss_function = LossFunction(tensor_of(train[1]), classes, recipe, self._device)
+        self._figure = "accuracy" if np.ndim(train[1]) == 1 else "micro F1"
         self.history: list[Epoch] = []
         self.best: dict[str, torch.Tensor] = {}
         self._next_batch = 0
@@ -180,7 +185,7 @@ class _Training:
             self._save()
             say(
                 f"epoch {done.epoch}: train loss {done.train_loss:.3f}, validation loss {done.validation_loss:.3f}, "
-                f"validation accuracy {done.validation_accuracy:.2%}, {done.texts_per_second:.0f} texts/s"
+                f"validation {self._figure} {done.validation_accuracy:.2%}, {done.texts_per_second:.0f} texts/s"
             )
             self.group.run_on_main(partial(on_epoch, done))
 
@@ -225,12 +230,15 @@ class _Training:
         return value
 
     def _validate(self) -> tuple[float, float, bool]:
-        """Return (mean cross-entropy, accuracy, whether each class was predicted at all) on the validation rows."""
+        """Return (mean loss, accuracy or micro F1, whether each class was predicted at all) on the validation rows.
+
+        Of a multi-label model the last is taken for granted: its thresholds are not known yet.
+        """
         share = (self.group.rank, self.group.size)
         ids, classes = self._validation
-        loss, right, answers = score(self._model, ids, classes, self._pad_id, self.precision, share)
-        loss, accurate, *answered = self.group.sum(loss, right, *answers)
-        return loss / len(ids), accurate / len(ids), all(answered[class_] for class_ in set(classes))
+        loss, right, whole, answers = score(self._model, ids, classes, self._pad_id, self.precision, share)
+        loss, accurate, all_, *answered = self.group.sum(loss, right, whole, *answers)
+        return loss / len(ids), accurate / max(all_, 1), every_class_answered(answered, classes)
 
     def _texts_done(self) -> int:
         return len(self.history) * len(self._ids) + self._texts_seen

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -20,6 +22,7 @@ from components.training.fine_tuning.pooling import pools_by_mean, set_mean_laye
 from components.training.fine_tuning.precision import TrainingPrecision
 from components.training.recipe import HISTORY_FILE, Epoch, Recipe
 from predictor.errors import InputError, one_line
+from predictor.model.bundle import MULTI, SINGLE, ProblemType
 from predictor.model.cls_only_layer import use_cls_only_layer
 from predictor.model.engine import pad
 
@@ -31,7 +34,9 @@ _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 _BATCH = 32
 
 
-def load_classifier(backbone: Path, labels: Sequence[str], pooled: bool = False) -> PreTrainedModel:
+def load_classifier(
+    backbone: Path, labels: Sequence[str], pooled: bool = False, multi_label: bool = False
+) -> PreTrainedModel:
     """Load an encoder with a classification head that knows the label names.
 
     Args:
@@ -39,25 +44,26 @@ def load_classifier(backbone: Path, labels: Sequence[str], pooled: bool = False)
         labels: names in the order of the class ids.
         pooled: add a last layer to a sentence encoder that pools by the mean, which does this pooling, for a head that
             is fitted to frozen features. Fine-tuning does not need it, since it trains the first token anyway.
+        multi_label: whether a text may have any number of labels.
 
     Raises:
         InputError: transformers cannot read the backbone.
     """
     try:
-        return _load(backbone, labels, pooled and pools_by_mean(backbone))
+        return _load(backbone, labels, pooled and pools_by_mean(backbone), MULTI if multi_label else SINGLE)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = one_line(error)
         raise InputError(f"backbone {backbone} cannot be loaded ({reason}): save it again, or use another") from error
 
 
-def _load(backbone: Path, labels: Sequence[str], mean_layer: bool) -> PreTrainedModel:
+def _load(backbone: Path, labels: Sequence[str], mean_layer: bool, problem_type: ProblemType) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(
         backbone,
         local_files_only=True,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={name: number for number, name in enumerate(labels)},
-        problem_type="single_label_classification",
+        problem_type=problem_type,
     )
     if mean_layer:
         config.num_hidden_layers += 1
@@ -113,35 +119,49 @@ def features(
 def score(
     model: PreTrainedModel,
     ids: Sequence[Sequence[int]],
-    classes: Sequence[int],
+    classes: Sequence[int] | NDArray[np.bool_],
     pad_id: int,
     precision: TrainingPrecision,
     share: tuple[int, int] = (0, 1),
-) -> tuple[float, int, list[int]]:
-    """Return (sum of cross-entropies, correct predictions, predictions by class), over the batches of `share`.
+) -> tuple[float, int, int, list[int]]:
+    """Return (sum of losses, what is right, of how much, predictions by class), over the batches of `share`.
+
+    Rows are right where a row has one label. Of a multi-label model, whose answers are here the labels with a
+    probability over a half, the middle two are the parts of micro F1: labels that are rightly found, twice, and labels
+    that are found with those that there are.
 
     Args:
         model: a classifier, on the device of `precision`.
         ids: token ids of the texts.
-        classes: the true class of each.
+        classes: the true class of each, or of a multi-label model whether it has each label, shape (texts, labels).
         pad_id: what a batch is padded with.
         precision: how to compute.
         share: (which part, of how many), where several processes score one split together.
     """
     model.eval()
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    loss, right = 0.0, 0
+    loss, right, whole = 0.0, 0, 0
+    truth_of = torch.as_tensor(np.asarray(classes))
     answers = torch.zeros(len(model.config.id2label or ()), dtype=torch.int64, device=precision.device)
     for start in range(_BATCH * share[0], len(order), _BATCH * share[1]):
         rows = order[start : start + _BATCH]
         tokens, mask = (torch.from_numpy(part).to(precision.device) for part in pad([ids[row] for row in rows], pad_id))
         with precision.autocast():
             logits = model(input_ids=tokens, attention_mask=mask).logits
-        truth = torch.tensor([classes[row] for row in rows], device=precision.device)
+        truth = truth_of[rows].to(precision.device)
+        if truth.ndim == 2:
+            found = logits > 0
+            of_labels = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth.float())
+            loss += float(of_labels) * len(rows)
+            right += 2 * int((found & truth).sum())
+            whole += int(found.sum() + truth.sum())
+            answers += found.sum(dim=0)
+            continue
+        whole += len(rows)
         loss += float(torch.nn.functional.cross_entropy(logits.float(), truth, reduction="sum"))
         right += int((logits.argmax(-1) == truth).sum())
         answers += torch.bincount(logits.argmax(-1), minlength=len(answers))
-    return loss, right, answers.tolist()
+    return loss, right, whole, answers.tolist()
 
 
 def write_model(

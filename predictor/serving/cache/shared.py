@@ -46,15 +46,18 @@ class SharedCache:
         about: what an answer depends on beside its text: the bundle, the precision, whether there is a cascade.
         labels: how many numbers a row has.
         count: called with a result and a number of texts.
+        sums_to_one: whether a row does; those of a multi-label model do not.
 
     Raises:
         InputError: it is no URL of a Redis.
     """
 
-    def __init__(self, url: str, about: str, labels: int, count: Callable[[Lookup, int], None]) -> None:
+    def __init__(
+        self, url: str, about: str, labels: int, count: Callable[[Lookup, int], None], sums_to_one: bool = True
+    ) -> None:
         self._redis = connect(url)
         self._prefix = f"pigeonhole:answers:{about}:".encode()
-        self._labels = labels
+        self._labels, self._sums_to_one = labels, sums_to_one
         self._count = count
         self._waiting: deque[tuple[Sequence[bytes], asyncio.Future[list[Row | None]]]] = deque()
         self._unwritten: dict[bytes, bytes | None] = {}
@@ -132,8 +135,8 @@ class SharedCache:
         if len(value) != 4 * self._labels:
             return None
         row = np.frombuffer(value, dtype="<f4").astype(np.float32)
-        sound = np.isfinite(row).all() and (row >= 0).all() and abs(float(row.sum()) - 1) < _ROUNDING
-        return row if sound else None
+        sound = np.isfinite(row).all() and (row >= 0).all() and (row <= 1 + _ROUNDING).all()
+        return row if sound and (not self._sums_to_one or abs(float(row.sum()) - 1) < _ROUNDING) else None
 
     def _write_soon(self, key: bytes, value: bytes | None) -> None:
         """Write a value, or remove what is there, before long."""

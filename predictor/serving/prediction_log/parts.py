@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from predictor.model.calibration import answer_of
 from predictor.records import (
     MOST_PROBABILITIES,
     Feedback,
@@ -82,6 +83,8 @@ class Source:
     bundle: str
     labels: Sequence[str]
     redaction: Redaction
+    thresholds: NDArray[np.float32] | None = field(default=None, compare=False)
+    """Of a multi-label model, the least probability of each label."""
 
 
 def lines_of(
@@ -98,9 +101,9 @@ def lines_of(
         source: what all records say of the server.
     """
     when, labels = timestamp(seconds), source.labels
-    top, shares = _top_and_shares(rows)
+    top, shares = _top_and_shares(rows, source)
     lines = []
-    for place, (text, (best, confidence)) in enumerate(zip(texts, top, strict=True)):
+    for place, (text, (label, confidence)) in enumerate(zip(texts, top, strict=True)):
         # Not made of the class itself, which takes longer.
         record = {
             "id": text_id(request, trace.numbers[place], trace.sent),
@@ -111,7 +114,7 @@ def lines_of(
             "text_hash": text_hash(trace.cleaned[place]),
             "characters": len(text),
             "tokens": trace.tokens[place],
-            "label": labels[best],
+            "label": label,
             "confidence": confidence,
             "probabilities": dict(zip(labels, shares[place], strict=True)) if shares else None,
             "stage": trace.stages[place],
@@ -120,15 +123,20 @@ def lines_of(
     return b"".join(lines)
 
 
-def _top_and_shares(rows: NDArray[np.float32]) -> tuple[list[tuple[int, float]], list[list[float]] | None]:
-    """Return the best label of each text, by its place, with the confidence in it, and all probabilities.
+def _top_and_shares(
+    rows: NDArray[np.float32], source: Source
+) -> tuple[list[tuple[str, float]], list[list[float]] | None]:
+    """Return the label of each text, with the confidence in it, and all probabilities.
 
-    None in place of these where there are too many labels to keep them.
+    Of a multi-label model these are its labels, joined. None in place of the probabilities where there are too many
+    labels to keep them.
     """
-    if rows.shape[1] > MOST_PROBABILITIES:
-        return list(zip(rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist(), strict=True)), None
+    many, labels = rows.shape[1] > MOST_PROBABILITIES, source.labels
+    if many or source.thresholds is not None:
+        said, sure = answer_of(rows, labels, source.thresholds)
+        return list(zip(said, sure.tolist(), strict=True)), None if many else rows.tolist()
     shares = rows.tolist()  # of few numbers Python finds the greatest sooner than NumPy
-    return [(row.index(best := max(row)), best) for row in shares], shares
+    return [(labels[row.index(best := max(row))], best) for row in shares], shares
 
 
 def line_of(record: Mapping[str, Any] | Feedback) -> bytes:

@@ -10,7 +10,8 @@ from predictor.naming import AnswerNames
 from predictor.records import ID_CHARACTERS
 from predictor.serving.wire.feedback import MOST_FEEDBACK
 from predictor.serving.wire.openapi_rest import rest_paths, rest_schemas
-from predictor.serving.wire.requests import DEADLINE_HEADER, SCORE, output_names
+from predictor.serving.wire.outputs import SCORE, SEVERAL, output_names
+from predictor.serving.wire.requests import DEADLINE_HEADER
 from predictor.serving.wire.schemas import (
     KSERVE_STATUSES,
     PLACE_IN_ORDER,
@@ -23,6 +24,7 @@ from predictor.serving.wire.schemas import (
     nullable_of,
     object_of,
     refusals,
+    said,
 )
 from predictor.serving.wire.tensors import RANK
 
@@ -69,6 +71,7 @@ def document(
     ordinal: bool = False,
     names: AnswerNames = AnswerNames(),  # noqa: B008 - it is frozen
     tokens: bool = False,
+    multi_label: bool = False,
 ) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of one served model.
 
@@ -80,6 +83,7 @@ def document(
         ordinal: whether its labels have an order, so that answers have a score.
         names: what plain REST calls its answers.
         tokens: whether callers with texts or labels need a bearer token.
+        multi_label: whether a text may have any number of labels.
     """
     page: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -90,16 +94,18 @@ def document(
             "sentence, `error`: what is wrong, where, and what to do.",
         },
         "paths": {
-            **rest_paths(names, version, labels[0], ordinal, _HEADERS),
-            **_paths(name, version, labels[0], ordinal),
+            **rest_paths(names, version, labels[0], ordinal, _HEADERS, multi_label),
+            **_paths(name, version, labels[0], ordinal, multi_label),
         },
         "components": {
             "schemas": {
-                **rest_schemas(names, {"$ref": "#/components/schemas/Label"}, ordinal),
-                **_schemas(labels, levels, ordinal),
+                **rest_schemas(names, {"$ref": "#/components/schemas/Label"}, ordinal, multi_label),
+                **_schemas(labels, levels, ordinal, multi_label),
             }
         },
     }
+    if multi_label:  # its answers are not explained
+        del page["paths"][f"/v1/models/{name}:explain"]
     if tokens:
         page["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for operations in page["paths"].values():
@@ -109,16 +115,16 @@ def document(
     return page
 
 
-def _paths(name: str, version: str, label: str, ordinal: bool) -> dict[str, Any]:
+def _paths(name: str, version: str, label: str, ordinal: bool, multi_label: bool) -> dict[str, Any]:
+    v1_examples = _v1_examples(version, label, ordinal, multi_label)
+    v2_examples = _v2_examples(name, version, label, ordinal, multi_label)
     v1, v2 = f"/v1/models/{name}", f"/v2/models/{name}"
     ready = {"name": name, "ready": True}
     return {
-        f"{v1}:predict": _post("V1", "Classify texts", "V1Request", "V1Answer", _v1_examples(version, label, ordinal)),
+        f"{v1}:predict": _post("V1", "Classify texts", "V1Request", "V1Answer", v1_examples),
         f"{v1}:explain": _post("V1", "Explain the answer to a text", "V1Explain", "V1Explained", (_ONE, None)),
-        f"{v1}:feedback": _feedback(label),
-        f"{v2}/infer": _binary_too(
-            _post("V2", "Classify texts", "V2Request", "V2Answer", _v2_examples(name, version, label, ordinal))
-        ),
+        f"{v1}:feedback": _feedback({"labels": [label]} if multi_label else {"label": label}),
+        f"{v2}/infer": _binary_too(_post("V2", "Classify texts", "V2Request", "V2Answer", v2_examples)),
         "/v1/models": _get("V1", "Which models are served", "Models", {"models": [name]}),
         v1: _get("V1", "Whether the model is ready", "Ready", ready, 503),
         "/v2": _get("V2", "The server", "Server", {"name": "kserve", "version": "0.21.0", "extensions": []}),
@@ -170,9 +176,9 @@ def _post(tag: str, summary: str, request: str, answer: str, examples: tuple[Any
     }
 
 
-def _feedback(label: str) -> dict[str, Any]:
+def _feedback(said: dict[str, Any]) -> dict[str, Any]:
     """Return the operation that takes true labels: that of a POST without a gateway's deadline."""
-    asked = {"feedback": [{"id": "42", "label": label, "source": "reader"}]}
+    asked = {"feedback": [{"id": "42", **said, "source": "reader"}]}
     post = _post("V1", "Say what the true labels are", "Labelled", "Accepted", (asked, {"accepted": 1}))
     operation = post["post"]
     operation["parameters"] = [_HEADERS[1]]
@@ -199,34 +205,36 @@ def _binary_too(post: dict[str, Any]) -> dict[str, Any]:
     return post
 
 
-def _v1_examples(version: str, label: str, ordinal: bool) -> tuple[Any, Any]:
+def _v1_examples(version: str, label: str, ordinal: bool, multi_label: bool) -> tuple[Any, Any]:
     asked = {"instances": ["Shares fell 7 percent.", {"text": "The keeper saved two penalties."}]}
-    prediction = {"label": label, "confidence": 0.75, **({SCORE: -0.625} if ordinal else {})}
+    prediction: dict[str, Any] = {"label": label, "confidence": 0.75, **({SCORE: -0.625} if ordinal else {})}
+    if multi_label:
+        prediction = {SEVERAL: [label], "confidence": 0.75, "confidences": {label: 0.75}}
     return asked, {"predictions": [prediction] * 2, "model_version": version}
 
 
-def _v2_examples(name: str, version: str, label: str, ordinal: bool) -> tuple[Any, Any]:
+def _v2_examples(name: str, version: str, label: str, ordinal: bool, multi_label: bool) -> tuple[Any, Any]:
     asked = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["Shares fell 7 percent."]}
     outputs = [
-        {"name": "label", "datatype": "BYTES", "shape": [1], "data": [label]},
+        {"name": SEVERAL if multi_label else "label", "datatype": "BYTES", "shape": [1], "data": [label]},
         {"name": "confidence", "datatype": "FP32", "shape": [1], "data": [0.75]},
         *([{"name": SCORE, "datatype": "FP32", "shape": [1], "data": [-0.625]}] if ordinal else []),
+        *([{"name": "probabilities", "datatype": "FP32", "shape": [1, 1], "data": [0.75]}] if multi_label else []),
     ]
     return {"id": "42", "inputs": [asked]}, {
         "id": "42", "model_name": name, "model_version": version, "outputs": outputs
     }  # fmt: skip
 
 
-def _schemas(labels: Sequence[str], levels: Sequence[float], ordinal: bool) -> dict[str, Schema]:
+def _schemas(labels: Sequence[str], levels: Sequence[float], ordinal: bool, multi_label: bool) -> dict[str, Schema]:
     parameters = {**_PARAMETERS, "coverage": {"enum": [None, *levels], "description": _COVERAGE}}
     label: Schema = {"$ref": "#/components/schemas/Label"}
     best = object_of({"label": label, "confidence": SHARE})
-    score = {SCORE: PLACE_IN_ORDER} if ordinal else {}
     number = PLACE_IN_ORDER if ordinal else SHARE  # of an output tensor
-    names = list(output_names(ordinal))
-    prediction = object_of(
-        {"label": label, "confidence": SHARE, **score}, {"top_k": array_of(best), "set": array_of(label)}
-    )
+    names = list(output_names(ordinal, multi_label))
+    sets: dict[str, Schema] = {} if multi_label else {"set": array_of(label)}
+    prediction = object_of(said(label, ordinal, multi_label), {"top_k": array_of(best), **sets})
+    text: Schema = {"type": "string"} if multi_label else label  # of an output tensor: labels are joined there
     instances: Schema = {**array_of({"anyOf": [_TEXT, object_of({"text": _TEXT})]}), "minItems": 1}
     nested: Schema = {"$ref": "#/components/schemas/Texts"}
     binary_size: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "Where its bytes follow the JSON."}
@@ -245,7 +253,7 @@ def _schemas(labels: Sequence[str], levels: Sequence[float], ordinal: bool) -> d
     answer = object_of(
         {"name": {"enum": names}, "datatype": {"enum": ["BYTES", "FP32"]}, "shape": array_of(size)},
         {
-            "data": array_of({"anyOf": [label, number, {"const": ""}]}),
+            "data": array_of({"anyOf": [text, number, {"const": ""}]}),
             "parameters": object_of({"binary_data_size": size}),
         },
     )
@@ -285,7 +293,13 @@ def _schemas(labels: Sequence[str], levels: Sequence[float], ordinal: bool) -> d
             {"model_name": name, "model_version": name, "outputs": array_of(answer)}, {"id": {"type": "string"}}
         ),
         "Labelled": object_of(
-            {"feedback": {**array_of(labelled(label)), "minItems": 1, "description": f"At most {MOST_FEEDBACK}."}},
+            {
+                "feedback": {
+                    **array_of(labelled(label, multi_label)),
+                    "minItems": 1,
+                    "description": f"At most {MOST_FEEDBACK}.",
+                }
+            },
             closed=False,
         ),
         "Accepted": object_of({"accepted": {"type": "integer", "minimum": 1}}),

@@ -38,6 +38,7 @@ def rest_paths(
     label: str,
     ordinal: bool,
     headers: Sequence[Schema],
+    multi_label: bool = False,
 ) -> dict[str, Any]:
     """Return the operations of plain REST.
 
@@ -47,9 +48,12 @@ def rest_paths(
         label: one of its labels, for examples.
         ordinal: whether its labels have an order.
         headers: those that requests with texts may have.
+        multi_label: whether a text may have any number of labels.
     """
-    said = {names.field: label, "confidence": 0.75, **({names.score: -0.625} if ordinal else {})}
+    said: dict[str, Any] = {names.field: label, "confidence": 0.75, **({names.score: -0.625} if ordinal else {})}
     answer = {**said, "probabilities": {label: 0.75}}
+    if multi_label:
+        answer = {names.field: [label], "confidence": {label: 0.75}}
     whole = {"request_id": "42", "text": _TEXT, **answer, "processing_time": 0.01, "model_version": version}
     batch = {
         "request_id": "42",
@@ -87,14 +91,17 @@ def rest_paths(
     }
 
 
-def rest_schemas(names: AnswerNames, label: Schema, ordinal: bool) -> dict[str, Schema]:
+def rest_schemas(names: AnswerNames, label: Schema, ordinal: bool, multi_label: bool = False) -> dict[str, Schema]:
     """Return the shapes of what plain REST takes and answers; `label` is that of a label."""
     text: Schema = {"$ref": "#/components/schemas/Text"}
     some: Schema = {"type": "string", "minLength": 1}
     seconds: Schema = {"type": "number", "minimum": 0}
     count: Schema = {"type": "integer", "minimum": 0}
     short = {names.field: label, "confidence": SHARE, **({names.score: PLACE_IN_ORDER} if ordinal else {})}
-    answer = {**short, "probabilities": {"type": "object", "additionalProperties": SHARE}}
+    by_label: Schema = {"type": "object", "additionalProperties": SHARE}
+    answer = {**short, "probabilities": by_label}
+    if multi_label:
+        answer = short = {names.field: {**array_of(label), "uniqueItems": True}, "confidence": by_label}
     sent: Schema = {"type": "string"}
     about = {"request_id": some, "processing_time": seconds, "model_version": some}
     taken = {

@@ -10,18 +10,11 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from predictor.errors import BadRequest, NotServed
 from predictor.records import ID_CHARACTERS
 from predictor.serving.wire.bounds import check_message
+from predictor.serving.wire.outputs import OUTPUTS, OUTPUTS_OF_SETS, SCORE, SET, SEVERAL, TOP, USUAL, USUAL_SETS
 from predictor.serving.wire.tensors import Tensor, check_count, check_dimensions, tensor_texts
 from predictor.serving.wire.values import as_integer, excerpt, flag, json_object, json_type, object_or_empty
 
-INPUTS = [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
-_USUAL = ("label", "confidence")
 _PARAMETERS = ("top_k", "timeout", "coverage")
-TOP = ("top_labels", "top_confidences")
-SET = "set"
-SCORE = "score"
-OUTPUTS = (*_USUAL, "probabilities", *TOP, SET, SCORE)
-# Outputs that hold names of labels.
-_NAMES = ("label", "top_labels", SET)
 # With this header Envoy, and every gateway that is built on it, says how long it is going to wait.
 DEADLINE_HEADER = "x-envoy-expected-rq-timeout-ms"
 # Texts of a request for an explanation that are read: of the second one more is said than that it is too many.
@@ -41,7 +34,7 @@ class InferenceRequest:
     top_k: int | None = None
     timeout: float | None = None
     """Seconds."""
-    outputs: tuple[str, ...] = _USUAL
+    outputs: tuple[str, ...] = USUAL
     binary: frozenset[str] = frozenset()
     """Outputs to send as binary tensors; over gRPC all or none of them."""
     coverage: float | None = None
@@ -62,12 +55,16 @@ class InferenceRequest:
             self, texts=[self.texts[place] for place in kept], numbers=[self.numbers[place] for place in kept]
         )
 
-    def of_model(self, ordinal: bool) -> "InferenceRequest":
-        """Return the request with the score among its outputs where a model has one and nobody chose others.
+    def of_model(self, ordinal: bool, multi_label: bool = False) -> "InferenceRequest":
+        """Return the request with the outputs of the model where nobody chose others, such as the score.
 
         Raises:
-            BadRequest: it asks for a score, and the model's labels have no order.
+            BadRequest: it asks for what the model has not, as for a score where labels have no order.
         """
+        if multi_label:
+            return self._of_sets()
+        if SEVERAL in self.outputs:
+            raise BadRequest(f"output '{SEVERAL}' is asked for, but a text has one label here: ask for label")
         if not ordinal and SCORE in self.outputs:
             raise BadRequest(f"output '{SCORE}' is asked for, but the labels of this model have no order: leave it out")
         if not ordinal or self.chosen:
@@ -75,26 +72,24 @@ class InferenceRequest:
         binary = self.binary | {SCORE} if self.binary else self.binary
         return replace(self, outputs=(*self.outputs, SCORE), binary=binary)
 
+    def _of_sets(self) -> "InferenceRequest":
+        """Return the request as one of a multi-label model."""
+        if self.coverage:
+            raise BadRequest("coverage is asked for, but texts of this model may have several labels: leave it out")
+        if not self.chosen:
+            outputs = USUAL_SETS + (TOP if self.top_k else ())
+            return replace(self, outputs=outputs, binary=frozenset(outputs if self.binary else ()))
+        if other := next((name for name in self.outputs if name not in OUTPUTS_OF_SETS), ""):
+            have = ", ".join(OUTPUTS_OF_SETS)
+            raise BadRequest(f"output '{other}' is of models with one label a text: ask for {have}")
+        return self
+
     def values(self, labels: int) -> int:
         """Return how many values the answer has if the model has so many labels."""
         best = min(self.top_k or labels, labels)
         of_a_text = {"probabilities": labels, SET: labels, **dict.fromkeys(TOP, best)}
         asked = {*self.outputs, *(TOP if self.top_k else ()), *((SET,) if self.coverage else ())}
         return len(self.texts) * sum(of_a_text.get(name, 1) for name in asked)
-
-
-def output_names(ordinal: bool) -> tuple[str, ...]:
-    """Return the names of the outputs that a model has."""
-    return OUTPUTS if ordinal else OUTPUTS[:-1]
-
-
-def output_types(labels: int, ordinal: bool) -> list[dict[str, Any]]:
-    """Return the V2 output tensors; `probabilities` are in the order of the bundle's labels."""
-    shapes = {"probabilities": [-1, labels], "top_labels": [-1, -1], "top_confidences": [-1, -1], SET: [-1, -1]}
-    return [
-        {"name": name, "datatype": "BYTES" if name in _NAMES else "FP32", "shape": shapes.get(name, [-1])}
-        for name in output_names(ordinal)
-    ]
 
 
 def read_v1(body: bytes, most: int) -> InferenceRequest:
@@ -242,13 +237,14 @@ def _v2(
         raise BadRequest(f"'id' is a JSON {json_type(request_id)}: send a string, or leave it out")
     if request_id and len(request_id) > ID_CHARACTERS:
         raise BadRequest(f"'id' has {len(request_id)} characters: send {ID_CHARACTERS} at most")
+    known = (*OUTPUTS, SEVERAL)
     for name in asked:
-        if name not in OUTPUTS:
+        if name not in known:
             raise BadRequest(f"there is no output {excerpt(name)}: ask for {', '.join(OUTPUTS)}")
     top_k, timeout, coverage = _parameters(parameters)
     if SET in asked and not coverage:
         raise BadRequest(f"output '{SET}' is asked for without the parameter coverage: send both")
-    names = tuple(name for name in OUTPUTS if name in (asked or _USUAL))
+    names = tuple(name for name in known if name in (asked or USUAL))
     if not asked:
         names += (TOP if top_k else ()) + ((SET,) if coverage else ())
     binary = frozenset(name for name in names if asked.get(name, every))

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import orjson
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from numpy.typing import NDArray
 
-from predictor.model.calibration import ordinal_scores
+from predictor.model.calibration import answer_of, least_sure, ordinal_scores, ranked
 from predictor.model.conformal import Conformal, label_sets, threshold_of
-from predictor.serving.wire.requests import SCORE, TOP, InferenceRequest
+from predictor.serving.wire.outputs import SCORE, SEVERAL, TOP
+from predictor.serving.wire.requests import InferenceRequest
 
 # Texts whose predictions are written at a time.
 _PART = 256
@@ -29,6 +30,13 @@ class Model:
     labels: Sequence[str]
     conformal: Conformal | None = None
     ordinal: bool = False
+    thresholds: NDArray[np.float32] | None = field(default=None, compare=False)
+    """Of a multi-label model, the least probability of each label, shape (labels,)."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have any number of labels."""
+        return self.thresholds is not None
 
 
 def v1_answer(request: InferenceRequest, model: Model, rows: NDArray[np.float32]) -> bytes:
@@ -48,10 +56,11 @@ def explained(explanation: dict[str, Any], version: str) -> bytes:
 
 def _predictions(request: InferenceRequest, model: Model, rows: NDArray[np.float32]) -> list[dict[str, Any]]:
     labels, top_k = model.labels, request.top_k
-    best, confidence = rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()
-    predictions: list[dict[str, Any]] = [
-        {"label": labels[top], "confidence": value} for top, value in zip(best, confidence, strict=True)
-    ]
+    if model.thresholds is not None:
+        predictions = _sets(model, model.thresholds, rows)
+    else:
+        best, confidence = rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()
+        predictions = [{"label": labels[top], "confidence": value} for top, value in zip(best, confidence, strict=True)]
     if model.ordinal:
         for prediction, score in zip(predictions, ordinal_scores(rows).tolist(), strict=True):
             prediction[SCORE] = score
@@ -66,6 +75,19 @@ def _predictions(request: InferenceRequest, model: Model, rows: NDArray[np.float
         for prediction, inside in zip(predictions, label_sets(rows, threshold), strict=True):
             prediction["set"] = [labels[place] for place in inside]
     return predictions
+
+
+def _sets(model: Model, thresholds: NDArray[np.float32], rows: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Return what a multi-label model says: the labels, the confidence in all of them, and that in each."""
+    said = zip(ranked(rows, thresholds), least_sure(rows, thresholds).tolist(), rows.tolist(), strict=True)
+    return [
+        {
+            SEVERAL: [model.labels[place] for place in mine],
+            "confidence": sure,
+            "confidences": dict(zip(model.labels, row, strict=True)),
+        }
+        for mine, sure, row in said
+    ]
 
 
 def top(rows: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -83,8 +105,11 @@ def _tensors(request: InferenceRequest, model: Model, rows: NDArray[np.float32])
         match name:
             case "label":
                 tensors[name] = names[rows.argmax(axis=1)]
+            case "labels":
+                said, _ = answer_of(rows, labels, model.thresholds)
+                tensors[name] = np.array([text.encode() for text in said], dtype=object)
             case "confidence":
-                tensors[name] = rows.max(axis=1)
+                tensors[name] = rows.max(axis=1) if model.thresholds is None else least_sure(rows, model.thresholds)
             case "probabilities":
                 tensors[name] = rows
             case "score":

@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from predictor.errors import EMPTY_TEXT, BadRequest
-from predictor.model.calibration import ordinal_scores
+from predictor.model.calibration import ordinal_scores, ranked
 from predictor.naming import AnswerNames
 from predictor.records import ID_CHARACTERS
 from predictor.serving.jobs.status import MOST_TEXTS, JobStatus
@@ -148,8 +148,17 @@ class Writer:
         )
 
     def answers(self, rows: NDArray[np.float32], every: bool = True) -> list[dict[str, Any]]:
-        """Return what is said of each text: label and confidence, an ordinal task's score, and `every` probability."""
+        """Return what is said of each text: label and confidence, an ordinal task's score, and `every` probability.
+
+        Of a multi-label model these are a list of labels, and as the confidence that of each label by its name.
+        """
         labels, names = self.model.labels, self.names
+        if self.model.thresholds is not None:
+            found = zip(ranked(rows, self.model.thresholds), rows.tolist(), strict=True)
+            return [
+                {names.field: [labels[place] for place in mine], "confidence": dict(zip(labels, row, strict=True))}
+                for mine, row in found
+            ]
         best, confidence = rows.argmax(axis=1).tolist(), rows.max(axis=1).tolist()
         said: list[dict[str, Any]] = [
             {names.field: labels[top], "confidence": value} for top, value in zip(best, confidence, strict=True)

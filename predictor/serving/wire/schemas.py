@@ -38,13 +38,27 @@ _RETRY_AFTER: Schema = {
 }
 
 
-def labelled(label: Schema) -> Schema:
-    """Describe a true label that a caller sends."""
+def said(label: Schema, ordinal: bool, multi_label: bool) -> dict[str, Schema]:
+    """Describe what every V1 prediction has, by field."""
+    if multi_label:
+        return {
+            "labels": {**array_of(label), "uniqueItems": True, "description": "The most probable first."},
+            "confidence": {**SHARE, "description": "Of the least sure decision about a label."},
+            "confidences": {"type": "object", "additionalProperties": SHARE, "description": "By label."},
+        }
+    return {"label": label, "confidence": SHARE, **({"score": PLACE_IN_ORDER} if ordinal else {})}
+
+
+def labelled(label: Schema, multi_label: bool = False) -> Schema:
+    """Describe a true label that a caller sends, or a list of them."""
     some: Schema = {"type": "string", "minLength": 1}
     of = "The answer's id: x-request-id over V1, id over V2; ID/0, ID/1 and so on where the request had several texts."
     source = {"type": ["string", "null"], "minLength": 1, "maxLength": SOURCE_CHARACTERS}
     return object_of(
-        {"id": {**some, "maxLength": TEXT_ID_CHARACTERS, "description": of}, "label": label},
+        {
+            "id": {**some, "maxLength": TEXT_ID_CHARACTERS, "description": of},
+            **({"labels": array_of(label)} if multi_label else {"label": label}),
+        },
         {"source": {**source, "description": "Who says so."}},
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from predictor.errors import BadRequest
+from predictor.label_sets import joined
 from predictor.serving.jobs.status import MOST_TEXTS, RowResult
 from predictor.serving.wire.rest import Batch, Writer
 from predictor.serving.wire.tensors import check_count
@@ -122,8 +123,15 @@ def page(writer: Writer, start: int, results: Sequence[RowResult], form: Format)
     columns = ["number", writer.names.field, "confidence", *score, "model_version", "error"]
     table = csv.DictWriter(stream, columns, restval="", lineterminator="\r\n")
     table.writeheader()
-    table.writerows(rows)
+    table.writerows(map(_flat, rows) if writer.model.multi_label else rows)
     return stream.getvalue().encode()
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose labels are one text, joined by `|`, and whose confidences are JSON."""
+    lists = {name: joined(value) for name, value in row.items() if isinstance(value, list)}
+    maps = {name: orjson.dumps(value).decode() for name, value in row.items() if isinstance(value, dict)}
+    return {**row, **lists, **maps}
 
 
 def _rows(writer: Writer, start: int, results: Sequence[RowResult]) -> list[dict[str, Any]]:

@@ -99,3 +99,21 @@ def test_changes_keep_what_makes_a_text(text: str, seed: int) -> None:
     assert html.unescape(CHANGES["entities"](text, Random(seed))) == html.unescape(html.escape(text))
     typo = CHANGES["typo"](text, Random(seed))
     assert sorted(typo) == sorted(text) and sum(a != b for a, b in zip(typo, text, strict=True)) in (0, 2)
+
+
+class LoudAndShort(LoudWhereUpper):
+    """The same with any number of labels: a text may be loud and quiet, or neither."""
+
+    thresholds = np.array([0.5, 0.1], dtype=np.float32)
+
+
+def test_of_several_labels_the_whole_set_must_stay_and_one_is_enough() -> None:
+    lines = [
+        Line(name="same", kind="invariance", text="ABC", changed="ABCd", label=""),
+        Line(name="set", kind="invariance", text="ABCd", changed="Abcdefghi", label=""),
+        Line(name="among", kind="minimum", text="Abcdefghi", label="loud"),
+        Line(name="neither", kind="minimum", text="Abcdefghijkl", label="loud"),
+    ]
+    scores = {score.name: score.held for score in run_behaviour(lines, LoudAndShort(), [], 1)}
+    # Of "Abcdefghi" a ninth is in capitals: loud and quiet.
+    assert scores == {"same": 1, "set": 0, "among": 1, "neither": 0}

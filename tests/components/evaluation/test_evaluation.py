@@ -80,7 +80,7 @@ def test_the_test_is_answered_in_portions_whose_probabilities_are_bounded(
     truth = np.array(dataset.test.label_ids(classifier.labels))
     found = []
     for most in (16_000_000, 3 * 25):
-        monkeypatch.setattr("components.evaluation.predictions._PROBABILITIES", most)
+        monkeypatch.setattr("components.evaluation.predictions.PROBABILITIES", most)
         found.append(predict(classifier, dataset.test.texts, truth, classifier.labels, "test"))
     assert asked == [60, 25, 25, 10]
     assert all(np.array_equal(one, other) for one, other in zip(*map(astuple, found), strict=True))

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.evaluation.gate import Check, GateDecision, gate
+from components.evaluation.checks import Check
+from components.evaluation.gate import GateDecision, gate
 from components.evaluation.scores import BehaviourScore, CascadeScore, Champion, ClassScore, Evaluation, SliceScore
 from components.evaluation.thresholds import Thresholds
 from predictor.errors import InputError

@@ -62,7 +62,7 @@ def test_answers_are_classes_of_the_data_whatever_the_model_calls_its_own(monkey
     truth = np.array([1, 0, 0, 1, 2])
     told: list[int] = []
     monkeypatch.setattr(predictions, "BATCH", 2)
-    monkeypatch.setattr(predictions, "_PROBABILITIES", 1)
+    monkeypatch.setattr(predictions, "PROBABILITIES", 1)
     monkeypatch.setattr(predictions, "Progress", lambda what, total: told.append)
     found = predict(Other(), texts, truth, LABELS, "other")
     assert found.answers.tolist() == [1, NO_CLASS, 0, NO_CLASS, 1]

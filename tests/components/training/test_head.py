@@ -241,7 +241,7 @@ def test_a_score_counts_the_answers_of_each_class(backbone: Path, dataset: Datas
     torch.nn.init.zeros_(output_layer(model).weight)
     output_layer(model).bias.data = torch.tensor([0.0, 9.0, 0.0])
     ids, truth = Encoder(backbone, 64)(dataset.test.texts), dataset.test.label_ids(LABELS)
-    loss, right, answers = score(model, ids, truth, 0, FP32)
+    loss, right, _, answers = score(model, ids, truth, 0, FP32)
     assert head_loss(model, embed(model, ids, 0, FP32), np.array(truth)) == pytest.approx(loss / len(ids), rel=1e-5)
     assert answers == [0, len(ids), 0] and right == truth.count(1)
     assert loss == pytest.approx(9.0 * (len(ids) - right), rel=1e-3)

@@ -10,7 +10,8 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.errors import BadRequest
 from predictor.model.conformal import Conformal, Level
-from predictor.serving.wire.requests import OUTPUTS, InferenceRequest, read_deadline, read_grpc, read_v1, read_v2
+from predictor.serving.wire.outputs import OUTPUTS
+from predictor.serving.wire.requests import InferenceRequest, read_deadline, read_grpc, read_v1, read_v2
 from predictor.serving.wire.responses import Model, grpc_answer, v1_answer, v2_answer
 
 MOST = 1000

@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 from predictor.errors import BadRequest
 from predictor.model.calibration import ordinal_scores, softmax
 from predictor.serving.wire.openapi import document
-from predictor.serving.wire.requests import InferenceRequest, output_types, read_v2
+from predictor.serving.wire.outputs import output_types
+from predictor.serving.wire.requests import InferenceRequest, read_v2
 from predictor.serving.wire.responses import Model, grpc_answer, v1_answer, v2_answer
 
 LABELS = ["negative", "neutral", "positive"]
