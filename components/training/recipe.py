@@ -17,8 +17,9 @@ PROFILES = ("fast", "full")
 
 # `fast` takes at most this many rows, and of so many each once: minutes on two cores.
 FAST_ROWS = 24_000
-# Fewer rows are seen several times, until about this many texts have been seen in all.
-_FAST_TEXTS = 5_400
+# Fewer rows are seen up to three times within the same number of texts, and few rows up to six times, until about
+# so many texts have been seen in all.
+_FAST_EPOCHS, _FEW_EPOCHS, _FAST_TEXTS = 3, 6, 5_400
 _FULL_TEXTS = 24_000
 
 Method = Literal["few-shot", "frozen", "full"]
@@ -149,7 +150,8 @@ def recipe_for(profile: str, rows: int, max_length: int, method: Method = "full"
     if method != "full":
         return Recipe(epochs=1, method=method, max_length=max_length)
     if profile == "fast":
-        return Recipe(epochs=min(6, max(1, round(_FAST_TEXTS / rows))), max_length=max_length)
+        few, many = min(_FEW_EPOCHS, round(_FAST_TEXTS / rows)), min(_FAST_EPOCHS, round(FAST_ROWS / rows))
+        return Recipe(epochs=max(few, many, 1), max_length=max_length)
     epochs = min(10, max(3, math.ceil(_FULL_TEXTS / rows)))
     return Recipe(epochs=epochs, learning_rate=8e-5, label_smoothing=0.05, max_length=max_length)
 
