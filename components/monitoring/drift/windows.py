@@ -8,6 +8,7 @@ import numpy as np
 from components.data.cells import as_texts
 from components.data.sources.tables import SUFFIXES, read_table
 from components.monitoring.drift.rows import Window
+from components.monitoring.log.parts import Log
 from components.monitoring.log.reading import Left, read_window
 from predictor.errors import InputError
 from predictor.label_sets import ordered
@@ -15,6 +16,8 @@ from predictor.model.classifier import Classifier
 from predictor.records import moment, timestamp
 
 _OTHER_BUNDLE = "of another bundle"
+_NAMED = 5
+"""Models that a sentence names."""
 
 
 def logged(url: str, model: str, bundle: str, since: datetime, until: datetime, idle: bool = False) -> Window:
@@ -29,13 +32,20 @@ def logged(url: str, model: str, bundle: str, since: datetime, until: datetime, 
         idle: whether a span without answers is a window of none, as for a service that nobody asks at night.
 
     Raises:
-        InputError: the log cannot be read, or has no answer of this bundle in this span.
+        InputError: the log cannot be read, or has no answer of this bundle in this span; a service that nobody asks
+            has none, but where other models have a log and this one never had, the name is wrong.
     """
     found = read_window(url, model, since, until)
     own = found.predictions[found.predictions["bundle"] == bundle]
     left_out = _left_out(found.left)
-    if others := len(found.predictions) - len(own):
-        left_out[_OTHER_BUNDLE] = others
+    if foreign := len(found.predictions) - len(own):
+        left_out[_OTHER_BUNDLE] = foreign
+    log = Log(url, model)
+    if own.empty and not log.days("predictions") and (others := log.others()):
+        raise InputError(
+            f"{url} has no log of a model {model}, but of {', '.join(others[:_NAMED])}: give the name under which "
+            "it is served"
+        )
     if own.empty and not idle:
         why = ", ".join(f"{count} {what}" for what, count in left_out.items()) or "no records at all"
         raise InputError(

@@ -113,6 +113,15 @@ class Log:
                     continue
         return sorted(found)
 
+    def others(self) -> list[str]:
+        """Return the other models that have a log at the same place.
+
+        Raises:
+            InputError: the storage cannot be read.
+        """
+        names = (path.rstrip("/").rpartition("/")[2] for path in self._names(self._root))
+        return sorted(name for name in names if name != self.model and not name.startswith("."))
+
     def parts(self, kind: Kind, first: date = date.min, last: date = date.max) -> Iterator[Part]:
         """Yield the parts of some days, both ends among them: day by day, the compacted ones first, each by its name.
 

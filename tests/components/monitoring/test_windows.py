@@ -43,3 +43,11 @@ def test_nothing_of_this_bundle_is_an_error_that_says_what_was_there(tmp_path: P
         read(tmp_path)
     nobody_asked = logged(str(tmp_path), "news", BUNDLE, SINCE, UNTIL, idle=True)
     assert len(nobody_asked) == 0 and nobody_asked.since == f"{DAY}T12:00:00.000Z"
+
+
+def test_a_model_that_never_had_a_log_beside_others_is_a_wrong_name(tmp_path: Path) -> None:
+    quiet = logged(str(tmp_path), "classifier", BUNDLE, SINCE, UNTIL, idle=True)
+    assert len(quiet) == 0  # nothing was ever logged here
+    part(tmp_path, "predictions", "a", [prediction(1)])
+    with pytest.raises(InputError, match=r"has no log of a model classifier, but of news: give the name under which"):
+        logged(str(tmp_path), "classifier", BUNDLE, SINCE, UNTIL, idle=True)
