@@ -101,9 +101,9 @@ def variables() -> set[str]:
 
 
 @cache
-def page(ordinal: bool = False) -> dict[str, Any]:
+def page(ordinal: bool = False, multi_label: bool = False) -> dict[str, Any]:
     """Return what the server says it takes and answers, for a model `classifier` of too many labels to be listed."""
-    return document("classifier", "0", ["a"] * 1000, ordinal=ordinal)
+    return document("classifier", "0", ["a"] * 1000, ordinal=ordinal, multi_label=multi_label)
 
 
 def is_served(path: str) -> bool:
@@ -114,9 +114,9 @@ def is_served(path: str) -> bool:
     return any(re.fullmatch(each, re.sub(rf"^/v1/({verbs})\b", "/v1/classify", path)) for each in known)
 
 
-def faults(body: Any, schema: str, ordinal: bool = False) -> list[Any]:
+def faults(body: Any, schema: str, ordinal: bool = False, multi_label: bool = False) -> list[Any]:
     """Return what a JSON body lacks to be of a schema of the page."""
-    whole = {"$ref": f"#/components/schemas/{schema}", "components": page(ordinal)["components"]}
+    whole = {"$ref": f"#/components/schemas/{schema}", "components": page(ordinal, multi_label)["components"]}
     return list(Draft202012Validator(whole).iter_errors(body))
 
 
