@@ -83,7 +83,7 @@ def test_lists_of_json_lines_and_parquet_are_the_same_as_cells(tmp_path: Path) -
     assert len(digests) == 1
 
 
-def test_a_list_is_refused_where_a_row_has_one_label_and_a_name_with_the_separator_anywhere(tmp_path: Path) -> None:
+def test_lists_are_refused_where_a_row_has_one_label_and_the_separator_in_names(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"text": "a text", "label": ["a|b"]}\n')
     with pytest.raises(InputError, match="value of type list in 'label'"):
         collect(str(tmp_path / "train.jsonl"), tmp_path / "one")
@@ -121,7 +121,7 @@ def test_labels_that_train_or_the_task_lacks_and_rare_ones_are_refused() -> None
         prepare({"train": _frame(["a", ""] * 10)}, 1, classes=ANY)
 
 
-def test_labels_keep_the_order_of_the_task_and_a_split_without_any_label_is_drawn_anew() -> None:
+def test_labels_keep_the_tasks_order_and_a_split_without_any_is_drawn_anew() -> None:
     frames = {"train": _frame(["a|b", "b", "a", ""] * 10), "test": _frame([""] * 8, 100)}
     dataset = prepare(frames, 1, classes=Classes(("b", "a", "absent"), multi_label=True))
     assert dataset.labels == ["b", "a"] and "b|a" in dataset.train.labels
@@ -136,9 +136,7 @@ def _units(draw: st.DrawFn) -> list[set[int]]:
 
 @settings(deadline=None)
 @given(_units(), st.integers(0, 3))
-def test_each_label_keeps_a_unit_in_train_and_has_one_held_out_where_that_is_possible(
-    units: list[set[int]], seed: int
-) -> None:
+def test_each_label_keeps_a_unit_in_train_and_has_one_held_out_where_it_can(units: list[set[int]], seed: int) -> None:
     has = np.array([[number in unit for number in range(6)] for unit in units], dtype=np.int64)
     wanted = max(6, len(units) // 10)
     held = held_out(csr_array(has), np.ones(len(units)), np.ones(len(units), dtype=bool), wanted, seed)

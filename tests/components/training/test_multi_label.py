@@ -90,7 +90,7 @@ def test_a_head_on_frozen_embeddings_learns_each_label(backbone: Path, sets_data
     (done,) = fit_head(
         backbone, sets_dataset.train, sets_dataset.validation, LABELS, recipe, tmp_path, 1, multi_label=True
     )
-    assert done.validation_accuracy > 0.85
+    assert done.validation_accuracy > 0.72  # micro F1; every label everywhere has 0.67
 
 
 def test_the_baseline_has_a_machine_for_each_label(sets_dataset: Dataset, tmp_path: Path) -> None:
@@ -132,6 +132,13 @@ def test_labels_with_few_rows_have_the_usual_threshold_and_it_is_said() -> None:
     found = fit_thresholds(np.where(has, 0.3, 0.1).astype(np.float32), has, ["often", "rarely"])
     assert found.values[0] == pytest.approx(0.2) and found.values[1] == 0.5
     assert "0.5 for rarely" in found.sentence and f"fewer than {LEAST_ROWS}" in found.sentence
+
+
+def test_a_threshold_does_not_part_rows_of_one_probability() -> None:
+    scores = np.array([[0.6]] * 24 + [[0.2]] * 3, dtype=np.float32)
+    has = np.array([[row < 12 or row >= 24] for row in range(27)])
+    # After the first twelve rows F1 would be highest, but the next twelve have the same probability.
+    assert fit_thresholds(scores, has, ["a"]).values[0] == pytest.approx(0.1)
 
 
 def test_int8_that_changes_labels_is_seen_to_lose() -> None:
