@@ -50,7 +50,8 @@ def assign(rows: Rows) -> dict[str, str]:
 def _withheld(rows: Rows, mine: NDArray[np.bool_], known: NDArray[np.int32]) -> bool:
     """Return whether all labels are withheld: published sets leave them empty, or write -1."""
     labels = np.unique(rows.label[mine])
-    labels = labels[(labels >= 0) & (np.array(rows.labels, dtype=object)[labels] != "")]
+    labels = labels[labels >= 0]
+    labels = labels[np.array(rows.labels, dtype=object)[labels] != ""]
     minus_one = len(labels) == 1 and rows.labels[labels[0]] == "-1" and labels[0] not in known
     return len(labels) == 0 or minus_one
 

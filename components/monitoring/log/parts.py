@@ -119,8 +119,8 @@ class Log:
         Raises:
             InputError: the storage cannot be read.
         """
-        names = (path.rstrip("/").rpartition("/")[2] for path in self._names(self._root))
-        return sorted(name for name in names if name != self.model and not name.startswith("."))
+        models = {path.rstrip("/").rpartition("/")[2] for path in self._names(self._root)} - {self.model}
+        return sorted(name for name in models if self.files.isdir(folder_of(self._root, name, "predictions")))
 
     def parts(self, kind: Kind, first: date = date.min, last: date = date.max) -> Iterator[Part]:
         """Yield the parts of some days, both ends among them: day by day, the compacted ones first, each by its name.
