@@ -7,7 +7,8 @@ difference between the two scores ("completeness"), so the error of the integral
 
 On real texts nearly all of the change lies in a small part of the path, and not in the same one. A rule with fixed
 places, Gauss-Legendre as in captum, may need over 32 of them for an error of 1%. So the path is divided where the error
-is the greatest, with Simpson's rule, which uses all places again: 15 of them on average, 19 at most, on news texts.
+is the greatest, with Simpson's rule, which uses all places again: 19 of them on average, 29 at most, on news texts,
+where attributions are at most 0.5% of the sum of their sizes away from those of 129 places.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +27,8 @@ from predictor.model.text import Encoder
 
 PACKAGES = ("torch", "transformers")
 MOST_GAP = 0.01
-"""What may be missing in the sum of the attributions, as a share of the difference between the two scores."""
+"""What may be missing in the sum of the attributions, as a share of the difference between the two scores; and by how
+much an attribution may be wrong, as a share of the sizes of all of them: errors of tokens may cancel each other out."""
 MOST_PLACES = 65
 """Places on the path at which gradients are taken, however large the gap is."""
 # Errors of panels may cancel each other out, but not ones that are this many times as large together.
@@ -35,6 +37,8 @@ _CANCELLED = 3.0
 # the greatest one's at least.
 _HALVED = 2
 _WORTH = 0.3
+# The error of a part, as a share of what halving the panel changes; a 15th where panels are narrow enough.
+_DOUBT = 0.2
 
 Values = NDArray[np.float64]
 Evaluate = Callable[[Sequence[float]], list[tuple[float, Values]]]
@@ -55,7 +59,7 @@ class Integral:
     """Where the derivative was taken."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Panel:
     """A part of the path, with Simpson's rule."""
 
@@ -63,13 +67,18 @@ class _Panel:
     high: float
     parts: Values
     error: float
+    """What is missing in the sum of the parts."""
+    doubt: Values
+    """An estimate of the error of each part."""
 
 
 def integrate(evaluate: Evaluate, most_gap: float = MOST_GAP, most_places: int = MOST_PLACES) -> Integral:
     """Integrate along the path until the error is at most `most_gap` of the difference between the scores.
 
-    Adaptive quadrature, as in Piessens et al. 1983, "QUADPACK": the panel with the greatest error is halved. Here the
-    error need not be estimated, since the sum of a panel's parts is the difference between the scores at its ends.
+    Adaptive quadrature, as in Piessens et al. 1983, "QUADPACK": the panel with the greatest error is halved. The error
+    of the sum need not be estimated, since a panel's parts add up to the difference between the scores at its ends.
+    That of a single part is estimated by what halving the panel changes, as in Lyness 1969, "Notes on the Adaptive
+    Simpson Quadrature Routine", with a greater share of it, since the path's steps are steep for so few places.
 
     Args:
         evaluate: the score and its derivatives.
@@ -81,29 +90,45 @@ def integrate(evaluate: Evaluate, most_gap: float = MOST_GAP, most_places: int =
     def visit(*places: float) -> None:
         known.update(zip(places, evaluate(places), strict=True))
 
-    def panel(low: float, high: float) -> _Panel:
-        (before, first), (_, middle), (after, last) = (known[place] for place in (low, (low + high) / 2, high))
-        parts = (high - low) / 6 * (first + 4 * middle + last)
-        return _Panel(low, high, parts, after - before - float(parts.sum()))
+    def simpson(low: float, high: float) -> Values:
+        first, middle, last = (known[place][1] for place in (low, (low + high) / 2, high))
+        parts: Values = (high - low) / 6 * (first + 4 * middle + last)
+        return parts
 
-    visit(0.0, 0.25, 0.5, 0.75, 1.0)
-    panels = [panel(0.0, 0.5), panel(0.5, 1.0)]
+    def halves(low: float, high: float, whole: Values) -> list[_Panel]:
+        ends = _halves(low, high)
+        parts = [simpson(*each) for each in ends]
+        doubt = _DOUBT / 2 * np.abs(whole - parts[0] - parts[1])
+        rises = [known[last][0] - known[first][0] for first, last in ends]
+        each = zip(ends, parts, rises, strict=True)
+        return [_Panel(*place, part, rise - float(part.sum()), doubt) for place, part, rise in each]
+
+    visit(*(place / 8 for place in range(9)))
+    panels = [each for half in _halves(0.0, 1.0) for each in halves(*half, simpson(*half))]
     start, end = known[0.0][0], known[1.0][0]
-    most = most_gap * abs(end - start)
-    while _too_large([each.error for each in panels], most) and len(known) + 2 * _HALVED <= most_places:
-        panels.sort(key=lambda each: abs(each.error))
-        halved = [each for each in panels[-_HALVED:] if abs(each.error) > _WORTH * abs(panels[-1].error)]
-        ends = [(low, (low + high) / 2) for each in halved for low, high in _halves(each)]
-        visit(*(middle for _, middle in ends))
-        del panels[-len(halved) :]
-        panels += [panel(low, 2 * middle - low) for low, middle in ends]
-    parts: Values = np.sum([each.parts for each in panels], axis=0)
-    return Integral(parts, start, end, len(known))
+    while True:
+        parts: Values = np.sum([each.parts for each in panels], axis=0)
+        most, most_doubt = most_gap * abs(end - start), most_gap * float(np.abs(parts).sum())
+        doubt = float(np.sum([each.doubt for each in panels], axis=0).max())
+        enough = doubt <= most_doubt and not _too_large([each.error for each in panels], most)
+        if enough or len(known) + 2 * _HALVED > most_places:
+            return Integral(parts, start, end, len(known))
+        excess = [max(_share(abs(each.error), most), _share(each.doubt.max(), most_doubt)) for each in panels]
+        greatest = sorted(range(len(panels)), key=excess.__getitem__)[-_HALVED:]
+        chosen = [panels[place] for place in greatest if excess[place] > _WORTH * max(excess)]
+        visit(*(sum(half) / 2 for each in chosen for half in _halves(each.low, each.high)))
+        for each in chosen:
+            panels.remove(each)
+            panels += halves(each.low, each.high, each.parts)
 
 
-def _halves(panel: _Panel) -> list[tuple[float, float]]:
-    middle = (panel.low + panel.high) / 2
-    return [(panel.low, middle), (middle, panel.high)]
+def _halves(low: float, high: float) -> list[tuple[float, float]]:
+    middle = (low + high) / 2
+    return [(low, middle), (middle, high)]
+
+
+def _share(error: float, most: float) -> float:
+    return error / most if most else np.inf * error if error else 0.0
 
 
 def _too_large(errors: Sequence[float], most: float) -> bool:
