@@ -40,9 +40,9 @@ def made() -> list[str]:
 
 def real() -> list[str]:
     """Rows of AG News, those with broken entities and backslashes first."""
-    folder = os.environ.get("PIGEONHOLE_DATA")
+    folder = os.environ.get("PIGEONHOLE_TEST_DATA")
     if not folder:
-        pytest.skip("PIGEONHOLE_DATA names no folder with AG News")
+        pytest.skip("PIGEONHOLE_TEST_DATA names no folder with AG News")
     texts = pd.read_csv(Path(folder) / "ag_news" / "train.csv.gz")["text"]
     return texts.loc[(~texts.str.contains(r"[&;\\<]")).sort_values(kind="stable").index].head(ROWS).tolist()
 
