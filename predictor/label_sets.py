@@ -20,6 +20,11 @@ def parted(text: str) -> list[str]:
     return list(dict.fromkeys(filter(None, map(str.strip, text.split(SEPARATOR)))))
 
 
+def labels_in(text: str, multi_label: bool) -> list[str]:
+    """Return the labels that the column's text stands for: itself, or of multi-label data its parts."""
+    return parted(text) if multi_label else [text]
+
+
 def label_of(prediction: Mapping[str, Any]) -> Any:
     """Return the label of a V1 prediction; of one with `labels` these as one text, in the order of its confidences."""
     if "labels" not in prediction:

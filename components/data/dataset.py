@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from predictor.errors import InputError
-from predictor.label_sets import parted
+from predictor.label_matrix import label_matrix
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ["id", "text", "label"]
@@ -51,11 +51,7 @@ class Split:
 
     def label_matrix(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """Return which of the labels `names` each row of multi-label data has, shape (rows, names)."""
-        position = {name: number for number, name in enumerate(names)}
-        has = np.zeros((len(self), len(names)), dtype=bool)
-        for row, text in enumerate(self.labels):
-            has[row, [position[label] for label in parted(text)]] = True
-        return has
+        return label_matrix(self.labels, names)
 
     def sample(self, rows: int, seed: int) -> "Split":
         """Return at most `rows` rows in their old order, with each class in proportion; 0 means all.

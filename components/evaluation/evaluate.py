@@ -20,7 +20,7 @@ from components.evaluation.predictions import predict
 from components.evaluation.reporting.card import model_card
 from components.evaluation.scores import CascadeScore, Champion, Evaluation, SliceScore
 from components.evaluation.slices import slices, weak_slices
-from components.evaluation.tested import Answers, Asked, LabelTest, SetTest
+from components.evaluation.tested import Answers, Asked, LabelTest, SetTest, gain_over
 from components.platform.progress import say
 from components.training.baseline import Baseline
 from predictor.model.bundle import SPEC_FILE, Bundle, seal
@@ -73,6 +73,7 @@ def evaluate(
     seconds = time.monotonic() - started
     other = np.array([baseline_answers[id_] for id_ in dataset.test.frame["id"]], dtype=object)
     other_right = other == np.array(dataset.test.labels, dtype=object)
+    parts = asked.parts(other)
     opponent, theirs = _champion(champion, classifier.bundle, asked, given)
     right = given.right
     spec = classifier.bundle.spec
@@ -98,7 +99,8 @@ def evaluate(
         champion=opponent,
         slices=_slice_scores(dataset.test.frame, right, theirs.right if theirs else None),
         behaviour=run_behaviour(lines, classifier, texts, _SEED),
-        **asked.against_baseline(given, other),
+        baseline_micro_f1=parts.f1() if parts else None,
+        baseline_gain=gain_over(parts, given.parts),
     )
     classifier.close()
     score = result.score
@@ -133,7 +135,7 @@ def _champion(
         only_champion=int((~given.right & theirs.right).sum()),
         unknown=unknown,
         same=same,
-        gain=asked.gain(given, theirs),
+        gain=gain_over(theirs.parts, given.parts),
     ), theirs
 
 

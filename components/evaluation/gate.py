@@ -45,9 +45,9 @@ def gate(evaluation: Evaluation, thresholds: Thresholds) -> GateDecision:
 
     It passes if every check does. Against baseline and champion, rows that only one of the two has right decide
     (McNemar's exact test, one-sided at 5%); of a multi-label model micro F1 is compared, by the paired bootstrap over
-    rows. The floors of classes, slices and behavioural tests, and the comparisons
-    with the champion on each class and slice, are one family of tests: Holm's correction keeps the chance that any of
-    them refuses a candidate that is as good as it should be at 5%.
+    rows. The floors of classes, slices and behavioural tests, and the comparisons with the champion on each class and
+    slice, are one family of tests: Holm's correction keeps the chance that any of them refuses a candidate that is as
+    good as it should be at 5%.
     """
     checks = [
         *_accuracy(evaluation, thresholds),

@@ -1,6 +1,7 @@
 """The figures of one model from its answers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from components.training.export.reliability import (
     reliability_by_class,
 )
 
-LEAST_PROBABILITY = 1e-7
+_LEAST_PROBABILITY = 1e-7
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 EXAMPLES = 12
 SHOWN_CHARACTERS = 300
@@ -31,48 +32,67 @@ def measure(given: Predictions, truth: NDArray[np.int64], labels: Sequence[str])
         labels: of the data set.
     """
     right = given.answers == truth
-    low, high = accuracy_interval(right)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, given.answers, labels=range(len(labels)), zero_division=0.0
-    )
-    tested = support > 0  # a class without rows has no scores
-    bins = reliability(given.confidence, right)
     known = given.answers != NO_CLASS
     by_class = reliability_by_class(given.confidence[known], given.answers[known], right[known], labels)
+    return model_score(
+        labels,
+        right,
+        given.confidence,
+        precision_recall_fscore_support(truth, given.answers, labels=range(len(labels)), zero_division=0.0),
+        [calibration_error(by_class[label]) for label in labels],
+        (given.confidence, right),
+        given.truth_probability,
+        given.numbers,
+    )
+
+
+def model_score(
+    labels: Sequence[str],
+    right: NDArray[np.bool_],
+    confidence: NDArray[np.float32],
+    by_class: Sequence[NDArray[Any]],
+    errors: Sequence[float],
+    decisions: tuple[NDArray[np.float32], NDArray[np.bool_]],
+    truth_probability: NDArray[np.float32],
+    numbers: NDArray[np.bool_],
+) -> ModelScore:
+    """Return the figures that models of both kinds have.
+
+    Args:
+        labels: of the data set.
+        right: which rows are right.
+        confidence: in each row's answer.
+        by_class: precision, recall, F1 and rows of each label, as scikit-learn returns them.
+        errors: calibration error of each label.
+        decisions: what calibration is measured on: probabilities, and whether each decision is right.
+        truth_probability: of what is true.
+        numbers: which rows have probabilities that are finite.
+    """
+    precision, recall, f1, support = by_class
+    tested = support > 0  # a class without rows has no scores
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")  # Wilson 1927
+    bins = reliability(*decisions)
     return ModelScore(
         accuracy=float(right.mean()),
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy_low=float(interval.low),
+        accuracy_high=float(interval.high),
         macro_precision=float(precision[tested].mean()),
         macro_recall=float(recall[tested].mean()),
         macro_f1=float(f1[tested].mean()),
-        log_loss=float(-np.log(np.maximum(given.truth_probability, LEAST_PROBABILITY)).mean()),
+        log_loss=float(-np.log(np.maximum(truth_probability, _LEAST_PROBABILITY)).mean()),
         calibration_error=calibration_error(bins),
-        error_by_chance=error_by_chance(given.confidence),
+        error_by_chance=error_by_chance(decisions[0]),
         bins=bins,
-        selective=selective(given.confidence, right),
+        selective=_selective(confidence, right),
         classes=[
-            ClassScore(
-                label,
-                float(precision[i]),
-                float(recall[i]),
-                float(f1[i]),
-                int(support[i]),
-                calibration_error(by_class[label]),
-            )
+            ClassScore(label, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]), errors[i])
             for i, label in enumerate(labels)
         ],
-        not_numbers=int((~given.numbers).sum()),
+        not_numbers=int((~numbers).sum()),
     )
 
 
-def accuracy_interval(right: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the 95% interval of an accuracy (Wilson 1927)."""
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def selective(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> list[tuple[float, float]]:
+def _selective(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> list[tuple[float, float]]:
     """Return the accuracy of the rows with the highest confidence, for several shares of all rows."""
     ranked = right[np.argsort(-confidence, kind="stable")]
     return [(share, float(ranked[: max(1, round(share * len(ranked)))].mean())) for share in _SHARES]

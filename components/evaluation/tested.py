@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,9 @@ from components.data.dataset import Dataset
 from components.evaluation.measure import confusion_pairs, measure, worst_mistakes
 from components.evaluation.predictions import NO_CLASS, predict
 from components.evaluation.scores import F1Gain, Mistake, ModelScore
-from components.evaluation.sets.measure import matrix_of, measure_sets, predict_sets, worst_sets
+from components.evaluation.sets.measure import measure_sets, predict_sets, worst_sets
 from components.evaluation.statistics import Parts, f1_gain
+from predictor.label_matrix import label_matrix
 from predictor.model.classifier import Classifier
 
 
@@ -44,11 +45,8 @@ class Asked(Protocol):
     def of(self, classifier: Classifier, what: str) -> Answers:
         """Return a model's answers; `what` is the model, for the progress."""
 
-    def gain(self, first: Answers, second: Answers) -> F1Gain | None:
-        """Return how much better the first is in micro F1; None where a row has one label."""
-
-    def against_baseline(self, given: Answers, baseline: NDArray[np.object_]) -> dict[str, Any]:
-        """Return the fields of an evaluation that compare micro F1 with the baseline's, given its answers."""
+    def parts(self, names: NDArray[np.object_]) -> Parts | None:
+        """Return what micro F1 is made of, of answers by name; None where a row has one label."""
 
 
 class LabelTest:
@@ -76,12 +74,8 @@ class LabelTest:
             confusion_pairs(truth, given.answers),
         )  # fmt: skip
 
-    def gain(self, first: Answers, second: Answers) -> None:
+    def parts(self, names: NDArray[np.object_]) -> None:
         """Return nothing: accuracies are compared."""
-
-    def against_baseline(self, given: Answers, baseline: NDArray[np.object_]) -> dict[str, Any]:
-        """Return nothing: accuracies are compared."""
-        return {}
 
 
 class SetTest:
@@ -102,13 +96,11 @@ class SetTest:
             parts=given.parts(truth),
         )  # fmt: skip
 
-    def gain(self, first: Answers, second: Answers) -> F1Gain:
-        """Return how much better the first is in micro F1."""
-        assert first.parts and second.parts
-        return F1Gain(*f1_gain(first.parts, second.parts))
+    def parts(self, names: NDArray[np.object_]) -> Parts:
+        """Return what micro F1 is made of, of answers by name."""
+        return Parts.of(label_matrix(names.tolist(), self._labels), self._truth)
 
-    def against_baseline(self, given: Answers, baseline: NDArray[np.object_]) -> dict[str, Any]:
-        """Return the baseline's micro F1 and the gain over it."""
-        assert given.parts
-        parts = Parts.of(matrix_of(baseline.tolist(), self._labels), self._truth)
-        return {"baseline_micro_f1": parts.f1(), "baseline_gain": F1Gain(*f1_gain(given.parts, parts))}
+
+def gain_over(other: Parts | None, given: Parts | None) -> F1Gain | None:
+    """Return how much more micro F1 the second answers have; None where a row has one label."""
+    return F1Gain(*f1_gain(given, other)) if given and other else None

@@ -16,7 +16,7 @@ from components.data.dataset import LABELS_FILE, REPORT_FILE
 from components.data.preparing.settings import Checks
 from predictor.errors import InputError
 from predictor.files import whole
-from predictor.label_sets import parted
+from predictor.label_sets import labels_in
 from predictor.records import Feedback, Prediction
 
 COLUMNS = ["id", "text", "label", "source", "collected_at"]
@@ -116,8 +116,7 @@ def enlarge(dataset: Path, labelled: Labelled, out: Path, seed: int = 42, new_la
         digest, multi_label = str(report["sha256"]), bool(report.get("multi_label"))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{dataset} is no dataset artifact ({error}): give the folder data of a run") from error
-    said = labelled.frame["label"]
-    fits = said.map(lambda text: known.issuperset(parted(text))).astype(bool) if multi_label else said.isin(known)
+    fits = labelled.frame["label"].map(lambda text: known.issuperset(labels_in(text, multi_label))).astype(bool)
     usable = labelled.frame if new_labels else labelled.frame[fits]
     left_out = {"a label that the dataset lacks": len(labelled.frame) - len(usable)}
     if len(usable):

@@ -69,6 +69,7 @@ def judge_rollout(
         Whether the version has all traffic now, and why, or why not.
     """
     from collections import namedtuple
+    from contextlib import nullcontext
 
     from components.platform.kubernetes import connect
     from components.platform.termination import one_sentence
@@ -84,7 +85,7 @@ def judge_rollout(
     with one_sentence(), tracked_step("rollout", pipeline_run, mlflow_tracking_uri, system_metrics=False) as step:
         cluster = connect(namespace)
         metrics = Prometheus(prometheus, selector or selector_of(cluster.namespace, service))
-        with predictors_token(cluster) as token_file:
+        with predictors_token(cluster) if golden else nullcontext() as token_file:
             evidence = Evidence(metrics, Golden(golden, token_file=token_file) if golden else None)
             end = run_to_end(cluster, service, evidence, ref=RolloutRef(pipeline_run, version))
         where = f"{cluster.namespace}/{service}"

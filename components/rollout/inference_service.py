@@ -97,11 +97,6 @@ class Service:
         components = (self.document.get("status") or {}).get("components") or {}
         return dict(components.get("predictor") or {})
 
-    def canary_status(self, name: str) -> Mapping[str, Any]:
-        """Standard: the status of a canary; empty until KServe has written one."""
-        found = (self.document.get("status") or {}).get("canaryStatuses") or []
-        return next((status for status in found if status.get("name") == name), {})
-
 
 def read(cluster: Cluster, name: str) -> Service:
     """Return an InferenceService.

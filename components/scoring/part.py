@@ -20,7 +20,7 @@ from components.scoring.canary import Tally
 from components.scoring.plan import Settings
 from components.scoring.rows import ADDED, TRUTH, UNREADABLE, writer
 from predictor.errors import InputError, one_line
-from predictor.label_sets import parted
+from predictor.label_sets import labels_in
 from predictor.model.calibration import answer_of
 from predictor.model.classifier import Classifier
 
@@ -183,9 +183,9 @@ def _tallied(table: pa.Table, names: pa.Array, settings: Settings, classifier: C
             truth = [one if one is not None else other for one, other in zip(truth, given, strict=True)]
     known, answers, several = set(classifier.labels), names.to_pylist(), classifier.thresholds is not None
     labelled = [row for row, label in enumerate(truth) if label]
-    parts = {row: parted(truth[row] or "") if several else [truth[row]] for row in labelled}
+    parts = {row: labels_in(truth[row] or "", several) for row in labelled}
     counted = [row for row in labelled if known.issuperset(parts[row]) and answers[row] is not None]
-    right = sum(set(parts[row]) == set(parted(answers[row]) if several else [answers[row]]) for row in counted)
+    right = sum(set(parts[row]) == set(labels_in(answers[row], several)) for row in counted)
     return Tally(len(counted), right), len(labelled) - len(counted)
 
 
@@ -215,6 +215,6 @@ def _counted(column: pa.ChunkedArray, classifier: Classifier) -> Counter[str]:
     found: Counter[str] = Counter()
     for each in pc.value_counts(column).to_pylist():
         if each["values"] is not None:
-            labels = [each["values"]] if classifier.thresholds is None else parted(each["values"])
+            labels = labels_in(each["values"], classifier.thresholds is not None)
             found.update(dict.fromkeys(labels, each["counts"]))
     return found

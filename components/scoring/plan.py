@@ -18,7 +18,7 @@ from components.scoring.canary import baseline_of
 from components.scoring.rows import TRUTH, Input, chunks, open_input, writer
 from components.scoring.store import Store, at_hand
 from predictor.errors import InputError
-from predictor.label_sets import parted
+from predictor.label_sets import labels_in
 from predictor.model.bundle import MULTI, Bundle, sha256_of
 
 MOST_SHARDS = 64
@@ -193,7 +193,7 @@ def _canaries(place: str, bundle: Bundle) -> pa.Table | None:
         raise InputError(f"--canaries {place} has no column '{lacking[0]}': give the columns text and label")
     frame = frame[["text", "label"]].astype("string").dropna()
     several = bundle.spec.problem_type == MULTI
-    given = {label for text in set(frame["label"]) for label in (parted(text) if several else [text])}
+    given = {label for text in set(frame["label"]) for label in labels_in(text, several)}
     if foreign := given - set(bundle.spec.labels):
         raise InputError(
             f"--canaries {place} has the label '{min(foreign)}', which the bundle does not know: it knows "

@@ -21,7 +21,7 @@ from components.data.dataset import FOLD, Dataset, Split
 from components.data.tfidf import lowered, tfidf, writes_spaces
 from components.platform.progress import say
 from predictor.errors import InputError
-from predictor.label_sets import joined, parted
+from predictor.label_matrix import label_matrix, texts_of
 
 RESULT_FILE = "baseline.json"
 PREDICTIONS_FILE = "predictions.parquet"
@@ -138,10 +138,8 @@ def _set_predictions(
         seed: fixes the solver.
         labels: all labels in their order.
     """
-    parts = [set(parted(text)) for text in sets]
     found = [np.zeros((rows.shape[0], len(labels)), dtype=bool) for rows in splits]
-    for place, label in enumerate(labels):
-        mine = np.array([label in part for part in parts])
+    for place, mine in enumerate(label_matrix(sets.tolist(), labels).T):
         if mine.all() or not mine.any():  # nothing to learn
             for has in found:
                 has[:, place] = mine.all()
@@ -149,8 +147,7 @@ def _set_predictions(
         model = LinearSVC(C=0.5, random_state=seed).fit(train, mine)
         for rows, has in zip(splits, found, strict=True):
             has[:, place] = model.decision_function(rows) > 0
-    names = np.array(labels, dtype=object)
-    return [np.array([joined(names[row]) for row in has], dtype=object) for has in found]
+    return [np.array(texts_of(has, labels), dtype=object) for has in found]
 
 
 def _predictions(train: Any, labels: NDArray[Any], splits: list[Any], seed: int) -> list[NDArray[Any]]:

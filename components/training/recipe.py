@@ -10,7 +10,7 @@ from statistics import median
 from typing import Literal
 
 from predictor.errors import InputError
-from predictor.label_sets import parted
+from predictor.label_sets import labels_in
 
 HISTORY_FILE = "training.json"
 PROFILES = ("fast", "full")
@@ -167,7 +167,7 @@ def choose_method(
         multi_label: whether a row has any number of labels. Contrastive training is then left out, since two rows with
             some labels in common are neither of one class nor of two.
     """
-    counts = Counter(label for text in labels for label in (parted(text) if multi_label else (text,)))
+    counts = Counter(label for text in labels for label in labels_in(text, multi_label))
     typical, classes = round(median(counts.values())), len(counts)
     fewer = f"since {typical} labels a class are fewer than"
     if hyperparameters:

@@ -124,11 +124,6 @@ class Services:
             and alert["labels"].get("response", "none") in ("retrain", "label")
         }
 
-    def known_to_alertmanager(self) -> set[str]:
-        """Return the names of alerts that Alertmanager holds as active."""
-        found = httpx.get(f"{self.url('alertmanager')}/api/v2/alerts?active=true").json()
-        return {alert["labels"]["alertname"] for alert in found}
-
     def runs(self) -> list[dict[str, Any]]:
         """Return the trigger's runs, the latest first."""
         headers = {"authorization": f"Bearer {self.token}"}

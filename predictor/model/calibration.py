@@ -34,6 +34,17 @@ def decided(rows: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDArr
     return np.asarray(rows >= thresholds)
 
 
+def sureness(rows: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probability that each decision about a label is right, of shape (texts, labels).
+
+    Args:
+        rows: probabilities, shape (texts, labels).
+        thresholds: the least probability of each label, shape (labels,).
+    """
+    sure: NDArray[np.float32] = np.where(decided(rows, thresholds), rows, np.float32(1) - rows)
+    return sure
+
+
 def least_sure(rows: NDArray[np.float32], thresholds: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the confidence of a text's labels: the probability that the least sure decision about a label is right.
 
@@ -44,8 +55,8 @@ def least_sure(rows: NDArray[np.float32], thresholds: NDArray[np.float32]) -> ND
         rows: probabilities, shape (texts, labels).
         thresholds: the least probability of each label, shape (labels,).
     """
-    sure: NDArray[np.float32] = np.where(decided(rows, thresholds), rows, np.float32(1) - rows).min(axis=1)
-    return sure
+    least: NDArray[np.float32] = sureness(rows, thresholds).min(axis=1)
+    return least
 
 
 def ranked(rows: NDArray[np.float32], thresholds: NDArray[np.float32]) -> list[list[int]]:

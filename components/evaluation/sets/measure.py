@@ -1,19 +1,19 @@
 """The answers of a multi-label model to the test rows, and their figures: a row may have any number of labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 
-from components.evaluation.measure import EXAMPLES, LEAST_PROBABILITY, SHOWN_CHARACTERS, accuracy_interval, selective
+from components.evaluation.measure import EXAMPLES, SHOWN_CHARACTERS, model_score
 from components.evaluation.predictions import PROBABILITIES
-from components.evaluation.scores import ClassScore, LabelCounts, Mistake, ModelScore, SetScore
+from components.evaluation.scores import LabelCounts, Mistake, ModelScore, SetScore
 from components.evaluation.statistics import Parts, f1_interval
 from components.platform.progress import Progress
-from components.training.export.reliability import calibration_error, error_by_chance, reliability
-from predictor.label_sets import joined, parted
+from components.training.export.reliability import calibration_error, reliability
+from predictor.label_matrix import texts_of
 from predictor.model.calibration import decided
 from predictor.model.classifier import BATCH, Classifier
 
@@ -47,8 +47,7 @@ class SetPredictions:
 
     def texts(self, labels: Sequence[str]) -> list[str]:
         """Return the labels that each row gets, joined by `|`."""
-        names = np.array(labels, dtype=object)
-        return [joined(names[row]) for row in self.has]
+        return texts_of(self.has, labels)
 
 
 def predict_sets(
@@ -99,53 +98,32 @@ def measure_sets(given: SetPredictions, truth: NDArray[np.bool_], labels: Sequen
         truth: whether each row has each label, shape (rows, labels).
         labels: of the data set.
     """
-    right = given.right(truth)
-    low, high = accuracy_interval(right)
     good = given.has == truth
-    precision, recall, f1, support = precision_recall_fscore_support(truth, given.has, zero_division=0.0)
     micro = precision_recall_fscore_support(truth, given.has, average="micro", zero_division=0.0)
-    tested = support > 0  # a label without rows has no scores
-    bins = reliability(given.sure.ravel(), good.ravel())
-    f1_low, f1_high = f1_interval(given.parts(truth))
-    return ModelScore(
-        accuracy=float(right.mean()),
-        accuracy_low=low,
-        accuracy_high=high,
-        macro_precision=float(precision[tested].mean()),
-        macro_recall=float(recall[tested].mean()),
-        macro_f1=float(f1[tested].mean()),
-        log_loss=float(-np.log(np.maximum(given.truth_probability, LEAST_PROBABILITY)).mean()),
-        calibration_error=calibration_error(bins),
-        error_by_chance=error_by_chance(given.sure.ravel()),
-        bins=bins,
-        selective=selective(given.confidence, right),
-        classes=[
-            ClassScore(
-                label,
-                float(precision[i]),
-                float(recall[i]),
-                float(f1[i]),
-                int(support[i]),
-                calibration_error(reliability(given.sure[:, i], good[:, i])),
-            )
-            for i, label in enumerate(labels)
-        ],
-        not_numbers=int((~given.numbers).sum()),
-        sets=SetScore(
-            micro_precision=float(micro[0]),
-            micro_recall=float(micro[1]),
-            micro_f1=float(micro[2]),
-            micro_f1_low=f1_low,
-            micro_f1_high=f1_high,
-            hamming_loss=float((~good).mean()),
-            counts=[
-                LabelCounts(
-                    label, *(int(found.sum()) for found in (mine & has, mine & ~has, ~mine & has, ~mine & ~has))
-                )
-                for label, mine, has in zip(labels, given.has.T, truth.T, strict=True)
-            ],
-        ),
+    low, high = f1_interval(given.parts(truth))
+    score = model_score(
+        labels,
+        given.right(truth),
+        given.confidence,
+        precision_recall_fscore_support(truth, given.has, zero_division=0.0),
+        [calibration_error(reliability(*column)) for column in zip(given.sure.T, good.T, strict=True)],
+        (given.sure.ravel(), good.ravel()),
+        given.truth_probability,
+        given.numbers,
     )
+    sets = SetScore(
+        micro_precision=float(micro[0]),
+        micro_recall=float(micro[1]),
+        micro_f1=float(micro[2]),
+        micro_f1_low=low,
+        micro_f1_high=high,
+        hamming_loss=float((~good).mean()),
+        counts=[
+            LabelCounts(label, *(int(found.sum()) for found in (mine & has, mine & ~has, ~mine & has, ~mine & ~has)))
+            for label, mine, has in zip(labels, given.has.T, truth.T, strict=True)
+        ],
+    )
+    return replace(score, sets=sets)
 
 
 def worst_sets(
@@ -155,14 +133,5 @@ def worst_sets(
     sure = np.where(given.has != truth, given.sure, np.float32(-1)).max(axis=1)
     wrong = np.flatnonzero(~given.right(truth) & given.numbers)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:EXAMPLES]
-    names, answers = np.array(labels, dtype=object), given.texts(labels)
-    return [
-        Mistake(texts[row][:SHOWN_CHARACTERS], joined(names[truth[row]]), answers[row], float(sure[row]))
-        for row in wrong.tolist()
-    ]
-
-
-def matrix_of(answers: Sequence[str], labels: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which labels each text of labels, joined by `|`, has; shape (rows, labels)."""
-    mine = [set(parted(text)) for text in answers]
-    return np.array([[label in each for label in labels] for each in mine], dtype=bool)
+    rows = zip(wrong.tolist(), texts_of(truth[wrong], labels), texts_of(given.has[wrong], labels), strict=True)
+    return [Mistake(texts[row][:SHOWN_CHARACTERS], true, answer, float(sure[row])) for row, true, answer in rows]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from components.data.language import languages
 from components.monitoring.drift.features import writes_spaces
 from predictor.errors import InputError, one_line
-from predictor.label_sets import parted
+from predictor.label_sets import labels_in
 from predictor.model.bundle import REFERENCE_FILE
 from predictor.model.reference import Reference as Histograms
 
@@ -132,4 +132,4 @@ class Known:
 
     def label_counts(self, answers: Sequence[str]) -> Counter[str]:
         """Return how many answers have each label."""
-        return Counter(label for answer in answers for label in (parted(answer) if self.multi_label else (answer,)))
+        return Counter(label for answer in answers for label in labels_in(answer, self.multi_label))

@@ -40,12 +40,8 @@ def logged(url: str, model: str, bundle: str, since: datetime, until: datetime, 
     left_out = _left_out(found.left)
     if foreign := len(found.predictions) - len(own):
         left_out[_OTHER_BUNDLE] = foreign
-    log = Log(url, model)
-    if own.empty and not log.days("predictions") and (others := log.others()):
-        raise InputError(
-            f"{url} has no log of a model {model}, but of {', '.join(others[:_NAMED])}: give the name under which "
-            "it is served"
-        )
+    if found.predictions.empty:
+        _check_name(Log(url, model))
     if own.empty and not idle:
         why = ", ".join(f"{count} {what}" for what, count in left_out.items()) or "no records at all"
         raise InputError(
@@ -109,6 +105,15 @@ def instant(text: str) -> datetime:
         InputError: it is no time.
     """
     return moment(text) if text else datetime.now(UTC)
+
+
+def _check_name(log: Log) -> None:
+    """Refuse the name of a model that never had a log at a place where others have."""
+    if not log.days("predictions") and (others := log.others()):
+        raise InputError(
+            f"{log.uri} has no log of a model {log.model}, but of {', '.join(others[:_NAMED])}: give the name under "
+            "which it is served"
+        )
 
 
 def _left_out(left: Left) -> dict[str, int]:

@@ -43,7 +43,7 @@ from predictor.model.bundle import (
     ServingSpec,
     seal,
 )
-from predictor.model.calibration import decided, sigmoid, softmax
+from predictor.model.calibration import decided, sigmoid, softmax, sureness
 from predictor.model.classifier import BATCH, run_sorted
 from predictor.model.cls_only_layer import use_cls_only_layer
 from predictor.model.cpus import available_cpus
@@ -196,8 +196,8 @@ def _calibration_error(
     """Return the expected calibration error of the answers; of a multi-label model, of all decisions about labels."""
     if thresholds is None:
         return calibration_error(reliability(rows.max(axis=1), rows.argmax(axis=1) == truth))
-    has = decided(rows, thresholds)
-    return calibration_error(reliability(np.where(has, rows, 1 - rows).ravel(), (has == truth).ravel()))
+    right = decided(rows, thresholds) == truth
+    return calibration_error(reliability(sureness(rows, thresholds).ravel(), right.ravel()))
 
 
 def batch_shift(engine: Engine, ids: list[list[int]], multi_label: bool = False) -> float:

@@ -20,11 +20,11 @@ from components.evaluation.gate import gate
 from components.evaluation.metrics import by_key
 from components.evaluation.reporting.report import render_report
 from components.evaluation.scores import Evaluation, F1Gain
-from components.evaluation.sets.measure import SetPredictions, matrix_of, measure_sets, worst_sets
+from components.evaluation.sets.measure import SetPredictions, measure_sets, worst_sets
 from components.evaluation.statistics import Parts, f1_gain, f1_interval
 from components.evaluation.thresholds import Thresholds
 from components.training.baseline import load_baseline, train_baseline
-from predictor.label_sets import joined
+from predictor.label_matrix import label_matrix, texts_of
 from predictor.model.bundle import Bundle
 from tests.components.evaluation.evaluations import GOOD
 from tests.multi_label import LABELS
@@ -96,8 +96,8 @@ def test_the_bootstrap_shows_a_difference_that_there_is_and_no_other() -> None:
 
 def test_labels_come_back_from_a_text_and_the_worst_rows_are_told() -> None:
     truth = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1]], dtype=bool)
-    texts = [joined(np.array(LABELS)[row]) for row in truth]
-    assert (matrix_of(texts, LABELS) == truth).all()
+    texts = texts_of(truth, LABELS)
+    assert texts == ["Business|World", "", "Business|Sports|World"] and (label_matrix(texts, LABELS) == truth).all()
     has = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0]], dtype=bool)
     sure = np.array([[0.9, 0.9, 0.9], [0.9, 0.6, 0.9], [0.9, 0.9, 0.8]], dtype=np.float32)
     given_ = SetPredictions(has, sure, sure, np.ones(3, dtype=bool))
