@@ -31,14 +31,15 @@ MOST_GAP = 0.01
 much an attribution may be wrong, as a share of the sizes of all of them: errors of tokens may cancel each other out."""
 MOST_PLACES = 65
 """Places on the path at which gradients are taken, however large the gap is."""
-# Errors of panels may cancel each other out, but not ones that are this many times as large together.
-_CANCELLED = 3.0
 # Panels that are halved at a time, since gradients are quicker to take in batches; the others' errors are this share of
 # the greatest one's at least.
 _HALVED = 2
 _WORTH = 0.3
 # The error of a part, as a share of what halving the panel changes; a 15th where panels are narrow enough.
 _DOUBT = 0.2
+# How exact a sum of gradients is, as a share of their sizes: what is nearer to the difference of the scores is chance.
+_FLOAT32 = 1e-5
+_LEAST = 1e-30
 
 Values = NDArray[np.float64]
 Evaluate = Callable[[Sequence[float]], list[tuple[float, Values]]]
@@ -108,12 +109,13 @@ def integrate(evaluate: Evaluate, most_gap: float = MOST_GAP, most_places: int =
     start, end = known[0.0][0], known[1.0][0]
     while True:
         parts: Values = np.sum([each.parts for each in panels], axis=0)
-        most, most_doubt = most_gap * abs(end - start), most_gap * float(np.abs(parts).sum())
+        size = max(float(np.abs(parts).sum()), _LEAST)
+        most, most_doubt = max(most_gap * abs(end - start), _FLOAT32 * size), most_gap * size
         doubt = float(np.sum([each.doubt for each in panels], axis=0).max())
-        enough = doubt <= most_doubt and not _too_large([each.error for each in panels], most)
+        enough = doubt <= most_doubt and abs(end - start - float(parts.sum())) <= most
         if enough or len(known) + 2 * _HALVED > most_places:
             return Integral(parts, start, end, len(known))
-        excess = [max(_share(abs(each.error), most), _share(each.doubt.max(), most_doubt)) for each in panels]
+        excess = [max(abs(each.error) / most, float(each.doubt.max()) / most_doubt) for each in panels]
         greatest = sorted(range(len(panels)), key=excess.__getitem__)[-_HALVED:]
         chosen = [panels[place] for place in greatest if excess[place] > _WORTH * max(excess)]
         visit(*(sum(half) / 2 for each in chosen for half in _halves(each.low, each.high)))
@@ -125,15 +127,6 @@ def integrate(evaluate: Evaluate, most_gap: float = MOST_GAP, most_places: int =
 def _halves(low: float, high: float) -> list[tuple[float, float]]:
     middle = (low + high) / 2
     return [(low, middle), (middle, high)]
-
-
-def _share(error: float, most: float) -> float:
-    return error / most if most else np.inf * error if error else 0.0
-
-
-def _too_large(errors: Sequence[float], most: float) -> bool:
-    """Whether errors add up to too much, or do not only because some are positive and some negative."""
-    return abs(sum(errors)) > most or sum(map(abs, errors)) > _CANCELLED * most
 
 
 class Gradients:
