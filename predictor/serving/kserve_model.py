@@ -1,6 +1,7 @@
 """The KServe model: reads a request of any protocol, classifies its texts, writes the answer and counts both."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from predictor.serving.explainer import Explainer
 from predictor.serving.jobs.jobs import Jobs
 from predictor.serving.metrics import Metrics
 from predictor.serving.prediction_log.log import LogSettings, PredictionLog, new_id
-from predictor.serving.prediction_log.parts import Source, Trace
+from predictor.serving.prediction_log.parts import Answer, Source, Trace
 from predictor.serving.redis.metrics import RedisMetrics
 from predictor.serving.scheduler import MOST_VALUES, Limits, Scheduler
 from predictor.serving.wire.bounds import SMALL
@@ -39,8 +40,6 @@ Result = TypeVar("Result")
 _WARM_UP = ["warm up", "a longer text to warm up with " * 8]
 # An answer with more values, each a label or a number, is written in a thread.
 _INLINE_VALUES = 4096
-# And so are the records of a request with more texts or characters: each takes ten microseconds, masked ones more.
-_INLINE_RECORDS, _INLINE_CHARS = 64, 32_768
 
 
 class TextClassifier(Model):  # type: ignore[misc]
@@ -270,8 +269,11 @@ class TextClassifier(Model):  # type: ignore[misc]
         large = values > _INLINE_VALUES
         written = await self.run(large, write, request, rows)
         if self.log and trace:
-            large = len(request.texts) > _INLINE_RECORDS or sum(map(len, request.texts)) > _INLINE_CHARS
-            self.log.answered(await self.run(large, self.log.entry, request.id, request.texts, rows, trace))
+            answer = Answer(request.id, time.time(), request.texts, rows, trace)
+            if self.log.takes_long(answer):
+                self.log.put(await self.run(True, self.log.entry, [answer]))
+            else:
+                self.log.answered(answer, asyncio.get_running_loop().call_later)
         return written
 
     async def _probabilities(

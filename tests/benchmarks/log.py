@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from predictor.serving.metrics import Metrics
 from predictor.serving.prediction_log.log import LogSettings, PredictionLog, new_id
-from predictor.serving.prediction_log.parts import Source
+from predictor.serving.prediction_log.parts import Answer, Source
 from predictor.serving.prediction_log.redaction import Redaction
 from tests.benchmarks.serve import bundle_at, ours, texts_of
 from tests.benchmarks.serving.load import Load
@@ -152,7 +152,7 @@ def _record(texts: list[str], request: float) -> Row:
         trace = logged.trace(new_id(), 1)
         assert trace is not None
         trace.cleaned[0] = text
-        logged.answered(logged.entry(new_id(), [text], rows, trace))
+        logged.answered(Answer(new_id(), time.time(), [text], rows, trace), lambda *_: None)
     logged.start()
     logged.close()
     spent = (time.process_time() - started) / len(chosen)

@@ -58,8 +58,24 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """A request that was answered."""
+
+    request: str
+    """Its id."""
+    time: float
+    """Seconds since 1970."""
+    texts: Sequence[str]
+    """As the caller sent them."""
+    rows: NDArray[np.float32]
+    """Their probabilities, of shape (texts, labels)."""
+    trace: Trace
+    """How each was answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """Records that came in together: those of a request that was answered, or feedback."""
+    """Records of one day that came in together: those of requests that were answered, or feedback."""
 
     kind: Kind
     time: float
@@ -87,26 +103,20 @@ class Source:
     """Of a multi-label model, the least probability of each label."""
 
 
-def lines_of(
-    request: str, seconds: float, texts: Sequence[str], rows: NDArray[np.float32], trace: Trace, source: Source
-) -> bytes:
+def lines_of(answer: Answer, source: Source) -> bytes:
     """Return the records of a request, `Prediction`, each as one line of JSON.
 
     Args:
-        request: its id.
-        seconds: when it was answered, since 1970.
-        texts: as the caller sent them.
-        rows: their probabilities, of shape (texts, labels).
-        trace: how each was answered.
+        answer: the request.
         source: what all records say of the server.
     """
-    when, labels = timestamp(seconds), source.labels
-    top, shares = _top_and_shares(rows, source)
+    when, labels, trace = timestamp(answer.time), source.labels, answer.trace
+    top, shares = _top_and_shares(answer.rows, source)
     lines = []
-    for place, (text, (label, confidence)) in enumerate(zip(texts, top, strict=True)):
+    for place, (text, (label, confidence)) in enumerate(zip(answer.texts, top, strict=True)):
         # Not made of the class itself, which takes longer.
         record = {
-            "id": text_id(request, trace.numbers[place], trace.sent),
+            "id": text_id(answer.request, trace.numbers[place], trace.sent),
             "time": when,
             "revision": source.revision,
             "bundle": source.bundle,

@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from predictor.records import Feedback, feedback_of, prediction_of, text_hash
 from predictor.serving.metrics import Metrics
 from predictor.serving.prediction_log import log as module
 from predictor.serving.prediction_log.log import LogSettings, PredictionLog
-from predictor.serving.prediction_log.parts import Source, Trace
+from predictor.serving.prediction_log.parts import Answer, Source, Trace
 from predictor.serving.prediction_log.redaction import Redaction
 from tests.fakes.storage import object_storage
 
@@ -34,9 +35,13 @@ class Logged:
 
     def __init__(self, url: str, labels: list[str] = LABELS, **settings: Any) -> None:
         self.registry = CollectorRegistry()
+        self.asked_later: list[tuple[float, Callable[[], None]]] = []
         metrics = Metrics("m", "r", ["a"], [8], self.registry)
         given = LogSettings(url, **{"interval": 3600.0, **settings})
         self.log = PredictionLog(given, "m", Source("r", "ab" * 32, labels, given.redaction), metrics)
+
+    def later(self, seconds: float, do: Callable[[], None]) -> None:
+        self.asked_later.append((seconds, do))
 
     def value(self, name: str, **labels: str) -> float:
         who = {"model_name": "m", "revision": "r", **labels}
@@ -49,7 +54,8 @@ class Logged:
         for place, text in enumerate(texts):
             trace.cleaned[place] = text.strip()
             trace.answered(place, "transformer", len(text))
-        self.log.answered(self.log.entry(request, list(texts), ROWS[: len(texts)], trace))
+        self.log.answered(Answer(request, time.time(), list(texts), ROWS[: len(texts)], trace), self.later)
+        self.log.make_lines()
 
 
 def read(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -219,7 +225,8 @@ def test_memory_that_a_record_holds_is_counted_whatever_holds_it(tmp_path: Path)
     logged = Logged(str(tmp_path), [str(number) for number in range(1000)])
     rows = np.ones((1, 1000), dtype=np.float32)
     freed = weakref.ref(rows)
-    logged.log.answered(logged.log.entry("😀" * 1024, ["goal"], rows, Trace.of(1)))
+    logged.log.answered(Answer("😀" * 1024, 0.0, ["goal"], rows, Trace.of(1)), logged.later)
+    logged.log.make_lines()
     del rows
     before = logged.log._buffer.bytes
     assert freed() is None and before > 4 * 1024  # too many labels to keep their probabilities
@@ -237,10 +244,58 @@ def test_a_text_that_cannot_be_written_takes_no_other_with_it(tmp_path: Path) ->
     assert logged.value("log_errors_total") == 1
 
 
+_AT_ONCE = module._RECORDS_AT_ONCE
+
+
+def _one(request: str, seconds: float = 0.0, text: str = "goal") -> Answer:
+    return Answer(request, seconds, [text], ROWS[:1], Trace.of(1))
+
+
+def test_lines_of_requests_are_made_together_or_soon(tmp_path: Path) -> None:
+    logged = Logged(str(tmp_path))
+    entries, names = logged.log._buffer._entries, [f"r{number}" for number in range(_AT_ONCE)]
+    for name in names:
+        assert not entries
+        logged.log.answered(_one(name), logged.later)
+    assert len(entries) == 1 and logged.value("log_waiting_records") == _AT_ONCE
+    assert logged.asked_later == [(module._SOON, logged.log.make_lines)]
+    logged.log.make_lines()  # the call that was asked for comes, and there is nothing to do
+    logged.log.answered(_one("next"), logged.later)
+    assert len(entries) == 1 and len(logged.asked_later) == 2
+    assert logged.value("log_waiting_records") == _AT_ONCE + 1
+    logged.asked_later[1][1]()
+    assert len(entries) == 2
+    logged.log.answered(_one("long", text="x" * module._CHARACTERS_AT_ONCE), logged.later)
+    assert len(entries) == 3
+    logged.log.answered(_one("last"), logged.later)
+    logged.log.start()
+    logged.log.close()
+    assert [row["id"] for row in read(tmp_path, "predictions")] == [*names, "next", "long", "last"]
+    assert logged.value("log_waiting_records") == 0
+
+
+def test_requests_before_and_after_midnight_are_in_parts_of_their_days(tmp_path: Path) -> None:
+    logged = Logged(str(tmp_path))
+    for number, seconds in enumerate((86_399.9, 86_400.0, 86_399.8)):  # a clock may be set back
+        logged.log.answered(_one(str(number), seconds), logged.later)
+    logged.log.make_lines()
+    logged.log._writer.flush()
+    days = {part.parent.name: part for part in tmp_path.glob("m/predictions/date=*/*")}
+    ids = {
+        day: [json.loads(line)["id"] for line in gzip.decompress(part.read_bytes()).splitlines()]
+        for day, part in days.items()
+    }
+    assert ids == {"date=1970-01-01": ["0", "2"], "date=1970-01-02": ["1"]}
+
+
 def test_a_request_is_answered_even_if_its_record_cannot_be_made(tmp_path: Path) -> None:
     logged = Logged(str(tmp_path))
     broken: Any = None
-    logged.log.answered(logged.log.entry("one", ["goal"], broken, Trace.of(1)))
+    logged.log.answered(Answer("one", 0.0, ["goal"], broken, Trace.of(1)), logged.later)
+    logged.log.answered(Answer("two", 0.0, ["goal"], ROWS[:1], Trace.of(1)), logged.later)
+    logged.log.make_lines()
+    logged.log._writer.flush()
+    assert [row["id"] for row in read(tmp_path, "predictions")] == ["two"]
     assert logged.value("log_records_total", result="dropped") == 1 and logged.value("log_errors_total") == 1
 
 
@@ -248,7 +303,8 @@ def test_many_labels_leave_probabilities_out(tmp_path: Path) -> None:
     logged = Logged(str(tmp_path), [f"label {number}" for number in range(101)])
     rows = np.zeros((1, 101), dtype=np.float32)
     rows[0, 7] = 1
-    logged.log.answered(logged.log.entry("one", ["goal"], rows, Trace.of(1)))
+    logged.log.answered(Answer("one", 0.0, ["goal"], rows, Trace.of(1)), logged.later)
+    logged.log.make_lines()
     logged.log._writer.flush()
     (row,) = read(tmp_path, "predictions")
     assert (row["label"], row["confidence"], row["probabilities"]) == ("label 7", 1.0, None)

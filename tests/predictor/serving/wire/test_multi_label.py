@@ -20,7 +20,7 @@ from predictor.naming import AnswerNames
 from predictor.records import Prediction, prediction_of
 from predictor.serving.jobs.status import RowResult
 from predictor.serving.metrics import Metrics
-from predictor.serving.prediction_log.parts import Source, Trace, lines_of
+from predictor.serving.prediction_log.parts import Answer, Source, Trace, lines_of
 from predictor.serving.prediction_log.redaction import Redaction
 from predictor.serving.wire.feedback import read_feedback
 from predictor.serving.wire.openapi import document
@@ -158,7 +158,7 @@ def test_feedback_is_a_list_of_labels_and_kept_in_order() -> None:
 
 def test_the_log_has_all_labels_of_a_text() -> None:
     def logged(rows: NDArray[np.float32], source: Source) -> list[Prediction]:
-        lines = lines_of("1", 0.0, ["a"] * len(rows), rows, Trace.of(len(rows)), source)
+        lines = lines_of(Answer("1", 0.0, ["a"] * len(rows), rows, Trace.of(len(rows))), source)
         return [prediction_of(orjson.loads(line)) for line in lines.splitlines()]
 
     records = logged(ROWS, Source("r", "ab" * 32, LABELS, Redaction.NONE, LEAST))
