@@ -24,7 +24,7 @@ END_SECONDS = 4.0
 """How long the end of the server waits for the store."""
 _RETRY_AFTER = 10
 # Lines of requests are made once they have so many together.
-_RECORDS_AT_ONCE, _CHARACTERS_AT_ONCE = 32, 32_768
+_RECORDS_AT_ONCE, _CHARACTERS_AT_ONCE = 128, 32_768
 # Or after so many seconds, however few there are; flushes come by as much sooner.
 _SOON = 0.1
 
@@ -65,6 +65,7 @@ class PredictionLog:
         self._buffer = Buffer()
         self._answers: list[Answer] = []
         self._records = self._characters = 0
+        self._due = False
         self._writer = Writer(
             self._buffer, self._store.put, partial(folder_of, self._store.root, model), settings.interval - self._soon,
             metrics.log_written, metrics.log_failed,
@@ -103,8 +104,13 @@ class PredictionLog:
         self._characters += sum(map(len, answer.texts))
         if self._records >= _RECORDS_AT_ONCE or self._characters >= _CHARACTERS_AT_ONCE:
             self.make_lines()
-        elif len(self._answers) == 1:
-            later(self._soon, self.make_lines)
+        elif not self._due:
+            self._due = True
+            later(self._soon, self._when_due)
+
+    def _when_due(self) -> None:
+        self._due = False
+        self.make_lines()
 
     def make_lines(self) -> None:
         """Make the lines of the requests that `answered` got."""
