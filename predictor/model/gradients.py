@@ -3,11 +3,11 @@
 Method: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks". Between a baseline, which has tokens
 without meaning in the place of the text's, and the text, word embeddings are changed evenly. What a token adds is the
 integral of the score's gradient along this path, times the way its embedding went. The sum over all tokens is the
-difference between the two scores ("completeness"), so the error of the integral is known.
+difference between the two scores ("completeness"), so the error of their sum is known.
 
 On real texts nearly all of the change lies in a small part of the path, and not in the same one. A rule with fixed
 places, Gauss-Legendre as in captum, may need over 32 of them for an error of 1%. So the path is divided where the error
-is the greatest, with Simpson's rule, which uses all places again: 19 of them on average, 29 at most, on news texts,
+is the greatest, with Simpson's rule, which uses all places again: 18 of them on average, 27 at most, on 40 news texts,
 where attributions are at most 0.5% of the sum of their sizes away from those of 129 places.
 """
 
@@ -74,7 +74,7 @@ class _Panel:
 
 
 def integrate(evaluate: Evaluate, most_gap: float = MOST_GAP, most_places: int = MOST_PLACES) -> Integral:
-    """Integrate along the path until the error is at most `most_gap` of the difference between the scores.
+    """Integrate until the sum's error is at most `most_gap` of the scores' difference, and a part's of all the parts.
 
     Adaptive quadrature, as in Piessens et al. 1983, "QUADPACK": the panel with the greatest error is halved. The error
     of the sum need not be estimated, since a panel's parts add up to the difference between the scores at its ends.

@@ -57,7 +57,7 @@ class Trace:
         self.tokens[place] = tokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A request that was answered."""
 
