@@ -1,6 +1,8 @@
 """Rollouts on a real API server, where tests play KServe: what is written, what gets traffic, what a kill leaves."""
 
 import threading
+import time as wall
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -49,8 +51,16 @@ def test_an_equal_canary_gets_all_traffic_step_by_step(kserve: Kserve, mode: str
     assert whole(kserve, C) is Phase.PROMOTED and kserve.routes[-1] == {C: 100}
 
 
+def wait_for_a_younger_second(kserve: Kserve) -> None:
+    """A ReplicaSet that has one pod too many drops the youngest, and takes pods of one second as equally old."""
+    youngest = max(pod.metadata.creation_timestamp for pod in kserve.pods(f"{NAME}-predictor"))
+    while datetime.now(UTC) < youngest + timedelta(seconds=1):
+        wall.sleep(0.05)
+
+
 def test_promotion_restarts_no_pod(kserve: Kserve) -> None:
     kserve.install(A, replicas=2)
+    wait_for_a_younger_second(kserve)
     time = Time(kserve)
     stable = {pod.metadata.uid for pod in kserve.pods(f"{NAME}-predictor")}
     start(kserve.cluster, NAME, uri(B), SETTINGS, time.clock)
