@@ -20,7 +20,7 @@ from predictor.model.classifier import Classifier
 from predictor.model.conformal import threshold_of
 from predictor.serving.cache.shared import SharedCache
 from predictor.serving.counting import counting
-from predictor.serving.explainer import Explainer
+from predictor.serving.explain.explainer import Explainer
 from predictor.serving.jobs.jobs import Jobs
 from predictor.serving.metrics import Metrics
 from predictor.serving.prediction_log.log import LogSettings, PredictionLog, new_id

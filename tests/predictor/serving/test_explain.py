@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 from predictor.errors import Busy, NotInstalled
 from predictor.model.bundle import Bundle
 from predictor.model.classifier import Classifier
-from predictor.serving import explainer
-from predictor.serving.explainer import Explainer
+from predictor.serving.explain import explainer
+from predictor.serving.explain.explainer import Explainer
 from predictor.serving.wire.openapi import document
 from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import TEXTS, metric

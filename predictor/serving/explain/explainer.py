@@ -25,7 +25,7 @@ from predictor.model.bundle import MODEL_FILES
 from predictor.model.classifier import Classifier
 from predictor.model.gradients import PACKAGES
 
-WORKER = "predictor.serving.explain_worker"
+WORKER = "predictor.serving.explain.worker"
 _NOT_INSTALLED = (
     "explanations of the transformer need PyTorch, which this server has not: serve the bundle from an environment "
     "with pigeonhole[serve,explain], or from the image of the steps"
