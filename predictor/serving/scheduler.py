@@ -19,15 +19,18 @@ from predictor.serving.batcher import Batcher, TokenBudget
 from predictor.serving.cache.memory import AnswerCache
 from predictor.serving.cache.shared import SharedCache
 from predictor.serving.call import Call, Ids, Row
+from predictor.serving.inline import Inline
 from predictor.serving.metrics import Metrics
 from predictor.serving.prediction_log.parts import Trace
 
 # Calls a function here or in a thread, and returns its result.
 RunStep = Callable[..., Awaitable[Any]]
 
-# The most characters of a request that is cleaned and tokenised on the event loop: half a millisecond's work. A thread
-# would make a single short text wait longer, since handing it over costs a good part of that time.
+# The most characters that are cleaned and tokenised in one iteration of the event loop: half a millisecond's work. A
+# thread would make a single short text wait longer, since handing it over costs a good part of that time.
 _INLINE_CHARS = 2048
+# What a request counts for there, however short it is.
+_REQUEST_CHARS = 256
 # A longer text takes milliseconds to clean.
 _LONG_CHARS = 131_072
 # More texts also keep a thread busy for long, and the queue for much longer: a second thread would not help.
@@ -97,7 +100,7 @@ class Scheduler:
         """Texts of a request; one with more is always refused."""
         self._reserved = 0
         self._preparing = 0
-        self._inline = asyncio.Lock()
+        self._inline = Inline(_INLINE_CHARS, _REQUEST_CHARS)
         metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
 
     async def probabilities(
@@ -173,11 +176,10 @@ class Scheduler:
 
     async def _prepare(self, call: Call, texts: Sequence[str], trace: Trace | None) -> None:
         """Answer a call's texts from the cache and queue the others, here or with the help of a thread."""
-        if len(texts) <= _PORTION and sum(map(len, texts)) <= _INLINE_CHARS:
-            # One request in each iteration of the loop, so that health checks and answers run in between.
-            await self._inline.acquire()
-            asyncio.get_running_loop().call_soon(self._inline.release)
-            await self._answer_or_submit(call, texts, trace, len(texts), _run_inline)
+        if len(texts) <= _PORTION and (characters := sum(map(len, texts))) <= _INLINE_CHARS:
+            await self._inline.turn(characters)
+            ask = self._inline.ask if self.batcher.open_calls > 1 else _run_inline
+            await self._answer_or_submit(call, texts, trace, len(texts), _run_inline, ask)
             return
         if self._preparing == _PREPARING:
             raise Overloaded(f"{_PREPARING} large requests are being prepared: send the request again in 1 s", 1)
@@ -186,16 +188,16 @@ class Scheduler:
         threads = self.long_tasks if slow else self._threads
         try:
             run_in_thread = partial(asyncio.get_running_loop().run_in_executor, threads)
-            await self._answer_or_submit(call, texts, trace, _PORTION, run_in_thread)
+            await self._answer_or_submit(call, texts, trace, _PORTION, run_in_thread, run_in_thread)
         finally:
             self._preparing -= 1
 
     async def _answer_or_submit(
-        self, call: Call, texts: Sequence[str], trace: Trace | None, portion: int, do: RunStep
+        self, call: Call, texts: Sequence[str], trace: Trace | None, portion: int, do: RunStep, ask: RunStep
     ) -> None:
         """Clean the texts and answer them from the cache or by the cascade's first stage, or else queue their tokens.
 
-        `do` runs each step.
+        `ask` runs that stage, `do` each other step.
         """
         seconds = 0.0
         tokens = hits = exits = 0
@@ -230,7 +232,7 @@ class Scheduler:
                 unknown = [text for text, row in zip(unknown, found, strict=True) if row is None]
             started = perf_counter()
             if unknown and not empty and self._cascade:
-                rows, sure = await do(self._cascade, [cleaned for _, cleaned, _ in unknown])
+                rows, sure = await ask(self._cascade, [cleaned for _, cleaned, _ in unknown])
                 for (place, _, _), row in zip(compress(unknown, sure), rows[sure], strict=True):
                     call.answer(place, row)
                     if trace:
