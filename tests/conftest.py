@@ -32,6 +32,10 @@ _WORDS = {
 NAMES = AnswerNames(verb="sort", field="desk")
 """What the plain REST interface of the bundle below calls its answers."""
 
+SPORTS, BUSINESS = "goal match cup league season", "shares bank market price oil"
+WORLD = "treaty rebels vote army truce"
+"""Texts that the toy model is sure of on every machine: as long as those it learned from. Of single words it is not."""
+
 
 def toy_frame(rows_a_class: int, seed: int) -> pd.DataFrame:
     """Rows that a few words tell apart, so that the tiniest model can learn them."""

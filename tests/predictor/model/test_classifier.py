@@ -15,8 +15,9 @@ from predictor.errors import InputError
 from predictor.model.calibration import softmax
 from predictor.model.classifier import Classifier, run_sorted
 from predictor.model.engine import Logits, OnnxEngine, pad
+from tests.conftest import BUSINESS, SPORTS
 
-TEXTS = ["goal cup striker 1", "profit bank shares oil 2", "treaty rebels vote " * 9, "army", "zzz"]
+TEXTS = [f"{SPORTS} 1", f"{BUSINESS} 2", "treaty rebels vote " * 9, "army", "zzz"]
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32", "torch"])

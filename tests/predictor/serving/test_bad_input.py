@@ -14,9 +14,10 @@ from grpc import StatusCode
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests.conftest import SPORTS
 from tests.predictor.conftest import Server
 
-GOOD = b'{"instances": ["goal cup striker"]}'
+GOOD = b'{"instances": ["%b"]}' % SPORTS.encode()
 V1, V2 = b"/v1/models/toy:predict", b"/v2/models/toy/infer"
 Tensor = pb.ModelInferRequest.InferInputTensor
 

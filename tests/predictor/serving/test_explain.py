@@ -20,6 +20,7 @@ from predictor.model.classifier import Classifier
 from predictor.serving.explain import explainer
 from predictor.serving.explain.explainer import Explainer
 from predictor.serving.wire.openapi import document
+from tests.conftest import SPORTS
 from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import TEXTS, metric
 from tests.predictor.serving.wire.test_bad_requests import EMPTY, V1_BAD
@@ -72,7 +73,7 @@ def test_the_answer_that_is_served_is_explained_by_who_gave_it(
 
 
 def test_both_precisions_say_what_they_answer(server: Server, bundle: Path) -> None:
-    text = "goal cup striker"
+    text = SPORTS
     found = asked(server, text)
     (row,) = Classifier(bundle, "torch").probabilities([text])
     assert found["served"] == Bundle.open(bundle).spec.precision
@@ -130,7 +131,7 @@ def test_predictions_and_health_go_on_while_a_text_is_explained(cascade_server: 
         caller.start()
     while any(caller.is_alive() for caller in callers):
         assert httpx.get(f"{cascade_server.http}/v2/health/live").status_code == 200
-        got = httpx.post(f"{cascade_server.http}/v1/models/toy:predict", json={"instances": ["goal cup"]})
+        got = httpx.post(f"{cascade_server.http}/v1/models/toy:predict", json={"instances": [SPORTS]})
         assert got.json()["predictions"][0]["label"] == "Sports"
     assert set(statuses) <= {200, 503} and 200 in statuses
     seen = metric(cascade_server, "text_classifier_explanations_total")

@@ -15,6 +15,7 @@ import pytest
 from predictor.model.bundle import Bundle, seal
 from predictor.naming import AnswerNames
 from predictor.serving.wire.openapi import document
+from tests.conftest import BUSINESS, SPORTS
 from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import TEXTS, many, metric
 from tests.predictor.serving.prediction_log.test_server_log import read, until_stored
@@ -282,7 +283,7 @@ def test_requests_are_counted_and_only_answers_to_texts_are_timed(running: Serve
 
 
 def test_without_redis_jobs_are_off_and_the_rest_is_on(server: Server) -> None:
-    texts = {"texts": ["goal", "bank"]}
+    texts = {"texts": [SPORTS, BUSINESS]}
     rows = post(server, "sort/batch", texts).raise_for_status().json()["results"]
     assert [row["desk"] for row in rows] == ["Sports", "Business"] and "desk_score" not in rows[0]
     off = [post(server, "sort/batch", {**texts, "async": True}), httpx.get(f"{server.http}/v1/sort/status/{'0' * 32}")]

@@ -15,6 +15,7 @@ from predictor.model.classifier import Classifier
 from predictor.model.conformal import label_sets
 from predictor.serving.scheduler import Limits
 from predictor.serving.server import serve
+from tests.conftest import SPORTS
 from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import (
     TEXTS,
@@ -45,13 +46,13 @@ def test_instances_may_be_objects_and_the_charset_may_be_named(server: Server) -
     for content_type in ("application/json", "application/json; charset=utf-8", "text/plain"):
         got = httpx.post(
             f"{server.http}/v1/models/toy:predict",
-            content=json.dumps({"instances": [{"text": "goal cup"}]}),
+            content=json.dumps({"instances": [{"text": SPORTS}]}),
             headers={"content-type": content_type},
         )
         assert got.json()["predictions"][0]["label"] == "Sports", content_type
     got = httpx.post(
         f"{server.http}/v2/models/toy/infer",
-        content=json.dumps({"inputs": [tensor_of(["goal cup"])]}),
+        content=json.dumps({"inputs": [tensor_of([SPORTS])]}),
         headers={"content-type": "application/json; charset=utf-8"},
     )
     assert got.json()["outputs"][0]["data"] == ["Sports"]

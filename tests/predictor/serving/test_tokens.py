@@ -16,10 +16,11 @@ from pipelines.cli.app import app
 from predictor.client import Answers, ask
 from predictor.client import Server as Asked
 from predictor.errors import InputError
+from tests.conftest import BUSINESS, SPORTS
 from tests.predictor.conftest import Server, serving
 from tests.predictor.serving.asking import metric
 
-TEXTS = ["goal cup striker", "profit bank shares"]
+TEXTS = [SPORTS, BUSINESS]
 
 
 @pytest.fixture(scope="module")

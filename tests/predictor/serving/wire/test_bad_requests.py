@@ -11,6 +11,7 @@ import httpx
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
+from tests.conftest import SPORTS
 from tests.predictor.conftest import Server
 from tests.predictor.serving.asking import answers_grpc, answers_v1, answers_v2, ask_grpc, packed, tensor_of
 
@@ -112,7 +113,7 @@ def test_nobody_waits_for_a_text_of_10_mb_or_a_request_of_100000(server: Server)
     answered_meanwhile = 0
     while work.is_alive():
         assert httpx.get(f"{server.http}/v2/health/live", timeout=60).status_code == 200
-        got = httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": ["goal cup"]}, timeout=60)
+        got = httpx.post(f"{server.http}/v1/models/toy:predict", json={"instances": [SPORTS]}, timeout=60)
         assert got.json()["predictions"][0]["label"] == "Sports"
         answered_meanwhile += work.is_alive()
     assert statuses == [413] and answered_meanwhile
@@ -142,7 +143,7 @@ def test_a_connection_outlives_bad_requests(server: Server) -> None:
     with httpx.Client() as client:
         for body, _ in V1_BAD:
             assert client.post(f"{server.http}/v1/models/toy:predict", content=body).status_code == 400
-            got = client.post(f"{server.http}/v1/models/toy:predict", json={"instances": ["goal cup"]})
+            got = client.post(f"{server.http}/v1/models/toy:predict", json={"instances": [SPORTS]})
             assert got.json()["predictions"][0]["label"] == "Sports"
 
 

@@ -18,10 +18,10 @@ from predictor.model.bundle import Bundle
 from predictor.model.conformal import levels_of
 from predictor.model.text import clean
 from predictor.serving.wire.openapi import document
-from tests.conftest import NAMES
+from tests.conftest import NAMES, SPORTS
 from tests.predictor.conftest import Server, serving
 
-GOOD = {"instances": ["goal cup striker"]}
+GOOD = {"instances": [SPORTS]}
 
 
 LEVELS = [0.9, 0.95]
