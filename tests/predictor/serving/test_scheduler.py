@@ -147,7 +147,7 @@ def test_when_a_crowd_comes_at_once_others_get_their_turn_every_few_texts() -> N
     played(script)
 
 
-def test_a_crowd_is_asked_of_the_cascade_a_few_at_a_time_and_each_gets_its_own_answer() -> None:
+def test_the_cascade_is_asked_for_a_few_of_a_crowd_at_a_time() -> None:
     cascade = FakeCascade()
 
     async def script(live: Scheduler, classifier: FakeClassifier) -> None:
