@@ -18,7 +18,7 @@ from predictor.serving.metrics import Metrics
 from predictor.serving.redis.metrics import RedisMetrics
 from predictor.serving.scheduler import Scheduler
 from tests.predictor.serving.batching import until
-from tests.predictor.serving.test_scheduler import LIMITS, FakeClassifier, answers
+from tests.predictor.serving.scheduling import LIMITS, FakeClassifier, answers
 from tests.redis_server import RedisServer
 
 CACHED = replace(LIMITS, cache_entries=100)
