@@ -80,7 +80,8 @@ class Metrics:
         stage = self._of(
             Histogram,
             names.STAGE_SECONDS,
-            "tokenise: cleaning and tokenising a request; queue: a text's wait; infer: a batch in the engine.",
+            "tokenise: a request until it is tokenised, with others of its turn; queue: a text's wait; infer: a batch "
+            "in the engine.",
             names.STAGE,
             buckets=_STAGE,
         )

@@ -29,8 +29,8 @@ RunStep = Callable[..., Awaitable[Any]]
 # The most characters that are cleaned and tokenised in one iteration of the event loop: half a millisecond's work. A
 # thread would make a single short text wait longer, since handing it over costs a good part of that time.
 _INLINE_CHARS = 2048
-# What a request counts for there, however short it is.
-_REQUEST_CHARS = 256
+# What a text counts for there at least, for the request around it.
+_TEXT_CHARS = 256
 # A longer text takes milliseconds to clean.
 _LONG_CHARS = 131_072
 # More texts also keep a thread busy for long, and the queue for much longer: a second thread would not help.
@@ -100,7 +100,7 @@ class Scheduler:
         """Texts of a request; one with more is always refused."""
         self._reserved = 0
         self._preparing = 0
-        self._inline = Inline(_INLINE_CHARS, _REQUEST_CHARS)
+        self._inline = Inline(_INLINE_CHARS)
         metrics.watch(lambda: self.batcher.waiting_texts, lambda: self.batcher.waiting_tokens)
 
     async def probabilities(
@@ -176,8 +176,9 @@ class Scheduler:
 
     async def _prepare(self, call: Call, texts: Sequence[str], trace: Trace | None) -> None:
         """Answer a call's texts from the cache and queue the others, here or with the help of a thread."""
-        if len(texts) <= _PORTION and (characters := sum(map(len, texts))) <= _INLINE_CHARS:
-            await self._inline.turn(characters)
+        if len(texts) <= _PORTION and sum(map(len, texts)) <= _INLINE_CHARS:
+            await self._inline.turn(sum(max(len(text), _TEXT_CHARS) for text in texts))
+            # Who is alone has nobody to share a call with, and need not wait for the next iteration.
             ask = self._inline.ask if self.batcher.open_calls > 1 else _run_inline
             await self._answer_or_submit(call, texts, trace, len(texts), _run_inline, ask)
             return

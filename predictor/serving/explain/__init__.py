@@ -1,1 +1,1 @@
-"""Explanations: computed by a process of its own, which is asked one at a time."""
+"""Explanations: one at a time, those of the transformer in a process of its own."""

@@ -55,6 +55,21 @@ def test_when_a_crowd_comes_at_once_others_get_their_turn_every_few_texts() -> N
     played(script)
 
 
+def test_many_short_texts_count_as_many_however_few_their_characters() -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
+        async def health() -> None:
+            while len(classifier.encoder.seen) < 256:
+                counts.append(len(classifier.encoder.seen))
+                await asyncio.sleep(0)
+
+        counts = [0]
+        crowd = [live.probabilities([f"{n} {text}" for text in range(32)]) for n in range(8)]
+        await asyncio.gather(*crowd, health())
+        assert max(np.diff([*counts, 256])) <= 32
+
+    played(script)
+
+
 def test_a_text_asked_again_is_answered_without_tokenising_or_running_it() -> None:
     async def script(live: Scheduler, classifier: FakeClassifier) -> None:
         first = await live.probabilities(["a b", "c d", "e"])
