@@ -85,9 +85,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("backbone")
-    words = BertWordPieceTokenizer(lowercase=True)
-    words.train_from_iterator([*_WORDS.values(), *map(str, range(200))], vocab_size=400, show_progress=False)
+    trained = BertWordPieceTokenizer(lowercase=True)
+    trained.train_from_iterator([*_WORDS.values(), *map(str, range(200))], vocab_size=400, show_progress=False)
     names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    # A training finds the same pieces each time and numbers them by chance, and with them the rows of the weights.
+    pieces = sorted(trained.get_vocab().keys() - names.values())
+    words = BertWordPieceTokenizer({piece: n for n, piece in enumerate([*names.values(), *pieces])}, lowercase=True)
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=words._tokenizer, **{f"{key}_token": value for key, value in names.items()}
     )
