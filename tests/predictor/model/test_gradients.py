@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.data.dataset import Dataset
@@ -30,7 +30,7 @@ def texts(bundle: Path, dataset: Dataset) -> list[str]:
 
 @pytest.fixture(scope="module")
 def steep(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Gradients:
-    """A model with weights that no training, and so no machine, has a part in."""
+    """A model with weights that no training, and so no machine, has a part in, large enough for a rough path."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -40,7 +40,7 @@ def steep(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Gradients:
     draw = torch.Generator().manual_seed(0)
     for name, weights in model.named_parameters():
         if weights.dim() == 2:
-            weights.data.normal_(0, 0.3, generator=draw)
+            weights.data.normal_(0, 0.5, generator=draw)
         else:
             weights.data.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
     model.save_pretrained(folder)
@@ -131,6 +131,7 @@ def test_tokens_are_the_classifiers_and_stand_where_they_are_written(
 
 
 @given(st.floats(0.02, 0.98), st.floats(0.01, 0.2), st.floats(-3, 3))
+@example(0.5, 0.125, -2.0)
 def test_a_sharp_step_anywhere_on_the_path_is_found(place: float, width: float, slope: float) -> None:
     def score(at: float) -> float:
         return float(np.tanh((at - place) / width) + slope * at)
@@ -140,8 +141,10 @@ def test_a_sharp_step_anywhere_on_the_path_is_found(place: float, width: float, 
 
     found = integrate(evaluate)
     difference = score(1.0) - score(0.0)
-    if found.places < 64:
-        assert abs(found.parts.sum() - difference) <= MOST_GAP * abs(difference)
+    if found.places <= MOST_PLACES - 4:  # else there was no room for another two halvings
+        # Parts that nearly cancel each other out leave less than a sum in 32 bits shows.
+        chance = 1e-5 * np.abs(found.parts).sum()
+        assert abs(found.parts.sum() - difference) <= max(MOST_GAP * abs(difference), chance)
     assert found.parts[1] == pytest.approx(slope)
     assert (found.start, found.end) == (score(0.0), score(1.0))
 
