@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -30,6 +30,8 @@ class Stage:
 async def iterations(inline: Inline, sizes: Sequence[int], gone: Sequence[int] = ()) -> list[list[int]]:
     """Let requests of these sizes come at once, and return which got their turn in each iteration of the loop."""
     found: list[list[int]] = [[]]
+    broken: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
 
     async def request(number: int) -> None:
         await inline.turn(sizes[number])
@@ -48,10 +50,12 @@ async def iterations(inline: Inline, sizes: Sequence[int], gone: Sequence[int] =
     async with asyncio.timeout(30):
         await asyncio.gather(*tasks, return_exceptions=True)
     ticking.cancel()
+    assert not broken
     return [turns for turns in found if turns]
 
 
 @given(st.lists(st.integers(1, 250), min_size=1, max_size=40))
+@example([40, 60, 10])
 def test_each_iteration_prepares_as_many_as_fit_and_all_come_in_order(sizes: list[int]) -> None:
     turns = asyncio.run(iterations(Inline(MOST), sizes))
     assert [number for together in turns for number in together] == list(range(len(sizes)))
