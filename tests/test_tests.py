@@ -1,7 +1,9 @@
-"""The tests themselves: names that fit a line, bodies that fit a screen, and the reason of each slow mark."""
+"""The tests themselves: short names, bodies that fit a screen, the reason of each slow mark, the toy model."""
 
 import ast
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +56,10 @@ def test_names_are_short_tests_are_short_and_slow_ones_say_why() -> None:
 def test_what_breaks_a_rule_is_found(source: str, found: list[str]) -> None:
     got = list(complaints(source))
     assert len(got) == len(found) and all(words.endswith(end) for words, end in zip(got, found, strict=True))
+
+
+def test_the_toy_vocabulary_is_the_same_in_each_session(backbone: Path) -> None:
+    vocabulary = json.loads((backbone / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    pieces = sorted(vocabulary, key=vocabulary.__getitem__)
+    assert pieces[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] and pieces[5:] == sorted(pieces[5:])
+    assert len(pieces) > 50

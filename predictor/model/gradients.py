@@ -76,6 +76,8 @@ class _Panel:
 def integrate(evaluate: Evaluate, most_gap: float = MOST_GAP, most_places: int = MOST_PLACES) -> Integral:
     """Integrate until the sum's error is at most `most_gap` of the scores' difference, and a part's of all the parts.
 
+    Where parts nearly cancel each other out, the sum's error may be what 32 bits leave of them instead.
+
     Adaptive quadrature, as in Piessens et al. 1983, "QUADPACK": the panel with the greatest error is halved. The error
     of the sum need not be estimated, since a panel's parts add up to the difference between the scores at its ends.
     That of a single part is estimated by what halving the panel changes, as in Lyness 1969, "Notes on the Adaptive

@@ -80,8 +80,8 @@ class Metrics:
         stage = self._of(
             Histogram,
             names.STAGE_SECONDS,
-            "tokenise: a request until it is tokenised, with others of its turn; queue: a text's wait; infer: a batch "
-            "in the engine.",
+            "tokenise: cleaning, cascade and tokenising of a request, with the wait for calls it shares; "
+            "queue: a text's wait; infer: a batch in the engine.",
             names.STAGE,
             buckets=_STAGE,
         )

@@ -29,7 +29,8 @@ RunStep = Callable[..., Awaitable[Any]]
 # The most characters that are cleaned and tokenised in one iteration of the event loop: half a millisecond's work. A
 # thread would make a single short text wait longer, since handing it over costs a good part of that time.
 _INLINE_CHARS = 2048
-# What a text counts for there at least, for the request around it.
+# What a text counts for there at least, for the request around it. A request of many short texts may so count for more
+# than fits, and has an iteration of its own.
 _TEXT_CHARS = 256
 # A longer text takes milliseconds to clean.
 _LONG_CHARS = 131_072

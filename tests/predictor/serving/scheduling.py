@@ -55,7 +55,7 @@ class FakeClassifier:
     precision = "int8"
     lanes = 2
     bundle = SimpleNamespace(digest="ab" * 32)
-    cascade: "FakeCascade | None" = None
+    cascade: FakeCascade | None = None
 
     def __init__(self, labels: int = 2) -> None:
         self.labels = [str(number) for number in range(labels)]

@@ -26,6 +26,16 @@ def test_the_cascade_is_asked_for_a_few_of_a_crowd_at_a_time() -> None:
     played(script, cascade=cascade)
 
 
+def test_who_is_alone_is_answered_by_the_cascade_without_waiting_for_the_event_loop() -> None:
+    async def script(live: Scheduler, classifier: FakeClassifier) -> None:
+        alone = live.probabilities(["sure?"])
+        with pytest.raises(StopIteration) as answered:
+            alone.send(None)
+        assert (answered.value.value == SURE).all()
+
+    played(script, cascade=FakeCascade())
+
+
 @pytest.mark.parametrize("count", [3, 200], ids=["inline", "in a thread"])
 @pytest.mark.parametrize("entries", [0, 100], ids=["no cache", "cache"])
 def test_a_cascade_answers_what_it_is_sure_of_and_the_transformer_the_rest(count: int, entries: int) -> None:
